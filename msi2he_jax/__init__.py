@@ -1,0 +1,3 @@
+"""Synthetic H&E from mass spectrometry imaging, and the registration it makes possible."""
+
+__version__ = "0.1.0"

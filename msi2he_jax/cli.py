@@ -1,0 +1,134 @@
+"""What every verb's command line shares: flags, help, and one line per user error.
+
+Exit codes: 0 done, 1 a fault of the program, 2 a user's mistake, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+
+from msi2he_jax.errors import InputError
+
+DONE, USER_ERROR, INTERRUPTED = 0, 2, 130
+
+
+def new_flags() -> flags.FlagValues:
+    """Returns a verb's own set of flags, so that several verbs can live in one process."""
+    values = flags.FlagValues()
+    flags.DEFINE_boolean("help", False, "Print this help and exit.", short_name="h", flag_values=values)
+    flags.DEFINE_boolean("debug", False, "Show the traceback of an error.", flag_values=values)
+    return values
+
+
+def verb(
+    run: Callable[[flags.FlagValues, list[str]], int | None],
+    values: flags.FlagValues,
+    doc: str,
+) -> Callable[[Sequence[str] | None], int]:
+    """Makes a verb's `main(argv=None) -> exit code` from its `run(FLAGS, positional)`.
+
+    Args:
+        run: Does the work; raises InputError on a user's mistake; returns an exit code or None.
+        values: The verb's flags, from `new_flags`.
+        doc: The verb's module docstring, shown by --help.
+    """
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        words = list(sys.argv[1:] if argv is None else argv)
+        if {"--help", "-h", "-help", "--helpfull"} & set(words):
+            print(help_text(values, doc))
+            return DONE
+        return _guarded(run, values, words)
+
+    return main
+
+
+def _guarded(run: Callable, values: flags.FlagValues, words: list[str]) -> int:
+    """Runs a verb; turns a user's mistake into one line and exit code 2."""
+    debug = "--debug" in words
+    try:
+        values.unparse_flags()
+        for name in values:
+            values[name].unparse()
+        positional = values(["verb", *words])[1:]
+        return run(values, positional) or DONE
+    except KeyboardInterrupt:
+        return _fail("stopped by Ctrl-C; what was complete is kept", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except (InputError, flags.Error, AttributeError, OSError) as error:
+        if debug:
+            raise
+        message = user_message(error, values)
+        if message is None:
+            raise
+        return _fail(message, USER_ERROR)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def user_message(error: Exception, values: flags.FlagValues) -> str | None:
+    """Returns the one line a user should read, or None where the fault is the program's."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, flags.UnrecognizedFlagError):
+        return f"--{error.flagname}: unknown flag{_did_you_mean(error.flagname, list(values))}"
+    if isinstance(error, flags.Error):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return None
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean --{close[0]}?)" if close else " (--help lists them)"
+
+
+def help_text(values: flags.FlagValues, doc: str) -> str:
+    """Returns a verb's description and all its flags with defaults."""
+    lines = [doc.strip(), "", "Flags:"]
+    for name in sorted(values):
+        flag = values[name]
+        if len(name) > 1 and flag.help is not None:
+            lines.append(_flag_line(name, flag))
+    return "\n".join(lines)
+
+
+def _flag_line(name: str, flag: flags.Flag) -> str:
+    default = "" if flag.default in (None, "", False) else f" [default: {flag.default}]"
+    choices = getattr(flag.parser, "enum_values", None)
+    options = f" One of: {', '.join(choices)}." if choices else ""
+    text = re.sub(r"\s+", " ", flag.help)
+    return f"  --{name}\n      {text}{options}{default}"
+
+
+def require(values: flags.FlagValues, *names: str) -> None:
+    """Raises InputError for the first flag of `names` that was not given."""
+    for name in names:
+        if values[name].value in (None, "", []):
+            raise InputError(f"--{name}", "", "is required", "--help explains it")
+
+
+def require_range(values: flags.FlagValues, name: str, low: float, high: float = float("inf")) -> None:
+    """Raises InputError unless `low <= value <= high`."""
+    value = values[name].value
+    if value is not None and not low <= value <= high:
+        bound = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+        raise InputError(f"--{name}", "", f"is {value:g}, must be {bound}")
+
+
+def no_positional(args: Sequence[str]) -> None:
+    """Raises InputError where words were given that are not flags."""
+    if args:
+        raise InputError(args[0], "", "is not a flag", "write --name=value")

@@ -1,0 +1,32 @@
+"""The one exception a user's mistake raises, so that every verb reports it alike."""
+
+from __future__ import annotations
+
+import os
+
+
+class InputError(ValueError):
+    """Something a user handed in is wrong.
+
+    Args:
+        path: The file, folder or flag that is wrong.
+        field: The part of it: a column, key, tag or argument name; may be empty.
+        why: What was found and what was expected, with units.
+        hint: What to do about it; may be empty.
+    """
+
+    def __init__(self, path: str | os.PathLike, field: str, why: str, hint: str = ""):
+        self.path = str(path)
+        self.field = field
+        self.why = why
+        self.hint = hint
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        parts = [_one_line(part) for part in (self.path, self.field, self.why) if part]
+        return ": ".join(parts) + (f" ({_one_line(self.hint)})" if self.hint else "")
+
+
+def _one_line(text: str) -> str:
+    """Escapes what could break a log line: newlines, terminal codes, bidirectional marks."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

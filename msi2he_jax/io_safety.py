@@ -1,0 +1,213 @@
+"""Opening what users hand in, and writing so that a file is either whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msi2he_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Bounds on what is read, so that a damaged header cannot exhaust memory.
+
+    Attributes:
+        image_pixels: Most pixels of a decoded image.
+        spectrum_points: Most points of one spectrum.
+        grid_pixels: Most pixels (rows times columns) of an MSI grid.
+        xml_bytes: Largest imzML file.
+        text_bytes: Largest CSV, JSON or GeoJSON file.
+    """
+
+    image_pixels: int = 1_000_000_000
+    spectrum_points: int = 50_000_000
+    grid_pixels: int = 100_000_000
+    xml_bytes: int = 64 * 2**30
+    text_bytes: int = 256 * 2**20
+
+
+LIMITS = Limits()
+
+
+def existing_file(path: str | os.PathLike, field: str = "") -> Path:
+    """Returns `path` if it names a readable regular file.
+
+    Raises:
+        InputError: absent, a folder or a special file, or not readable.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(path, field, "no such file", _nearest_sibling(path))
+    if not path.is_file():
+        raise InputError(path, field, "is not a regular file")
+    if not os.access(path, os.R_OK):
+        raise InputError(path, field, "cannot be read", "check its permissions")
+    return path
+
+
+def existing_folder(path: str | os.PathLike, field: str = "") -> Path:
+    """Returns `path` if it names a folder.
+
+    Raises:
+        InputError: absent, or not a folder.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(path, field, "no such folder", _nearest_sibling(path))
+    if not path.is_dir():
+        raise InputError(path, field, "is not a folder")
+    return path
+
+
+def inside(root: str | os.PathLike, path: str | os.PathLike) -> Path:
+    """Resolves `path` against `root` and refuses one that leaves it.
+
+    Raises:
+        InputError: the resolved path is not under `root`.
+    """
+    resolved = (Path(root) / path).resolve()
+    if not resolved.is_relative_to(Path(root).resolve()):
+        raise InputError(path, "", f"leads out of {root}", "keep the file under that folder")
+    return resolved
+
+
+def _nearest_sibling(path: Path) -> str:
+    """Names an existing entry of the same folder that is spelt almost alike."""
+    import difflib
+
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return f"the folder {path.parent} does not exist either"
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; renames it there on success, removes it on error.
+
+    Raises:
+        InputError: the folder of `path` cannot be made or written.
+    """
+    path = Path(path)
+    handle, name = _or_input_error(path, lambda: _temporary_file(path))
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _sync(temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yields a temporary folder beside `path`; renames it there on success, removes it on error.
+
+    Raises:
+        InputError: `path` holds something already and `overwrite` is false, or cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(path, "", "is a file, a folder was expected")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise InputError(path, "", "is not empty", "name another folder, or pass --overwrite")
+    temporary = Path(_or_input_error(path, lambda: _temporary_folder(path)))
+    try:
+        yield temporary
+        for entry in temporary.rglob("*"):
+            _sync(entry)
+        _swap_in(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary_file(path: Path) -> tuple[int, str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+
+
+def _temporary_folder(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")
+
+
+def _or_input_error(path: Path, action):
+    try:
+        return action()
+    except OSError as error:
+        why = f"cannot be written: {error.strerror or error}"
+        raise InputError(path, "", why, "choose a writable place") from error
+
+
+def _swap_in(temporary: Path, path: Path) -> None:
+    """Renames `temporary` to `path`; what stood there goes only once the new one is in place."""
+    os.chmod(temporary, 0o755)
+    old = temporary.with_name(temporary.name + ".old")
+    if path.exists():
+        os.replace(path, old)
+    os.replace(temporary, path)
+    _sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Flushes a file or a folder's entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Returns the hexadecimal SHA-256 of a file, read in blocks."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes `value` as indented JSON, atomically; numpy scalars and arrays become lists."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, default=_plain) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        InputError: absent, too large, or not JSON; names the line.
+    """
+    path = existing_file(path)
+    if path.stat().st_size > LIMITS.text_bytes:
+        raise InputError(path, "", f"is larger than {LIMITS.text_bytes} bytes")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(path, "", f"is not valid JSON: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Turns what `json` does not know into what it does."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return str(value)
+    if dataclasses.is_dataclass(value):
+        return dataclasses.asdict(value)
+    raise TypeError(f"cannot write {type(value).__name__} as JSON")
