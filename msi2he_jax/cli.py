@@ -21,7 +21,9 @@ DONE, USER_ERROR, INTERRUPTED = 0, 2, 130
 def new_flags() -> flags.FlagValues:
     """Returns a verb's own set of flags, so that several verbs can live in one process."""
     values = flags.FlagValues()
-    flags.DEFINE_boolean("help", False, "Print this help and exit.", short_name="h", flag_values=values)
+    flags.DEFINE_boolean(
+        "help", False, "Print this help and exit.", short_name="h", flag_values=values
+    )
     flags.DEFINE_boolean("debug", False, "Show the traceback of an error.", flag_values=values)
     return values
 
@@ -120,7 +122,9 @@ def require(values: flags.FlagValues, *names: str) -> None:
             raise InputError(f"--{name}", "", "is required", "--help explains it")
 
 
-def require_range(values: flags.FlagValues, name: str, low: float, high: float = float("inf")) -> None:
+def require_range(
+    values: flags.FlagValues, name: str, low: float, high: float = float("inf")
+) -> None:
     """Raises InputError unless `low <= value <= high`."""
     value = values[name].value
     if value is not None and not low <= value <= high:

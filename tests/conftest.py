@@ -1,4 +1,4 @@
-"""Shared by all tests: a compilation cache, and the folder of real sample data where there is one."""
+"""Shared by all tests: a compilation cache, and the folder of real sample data, if any."""
 
 import os
 import pathlib
@@ -7,8 +7,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 os.environ.setdefault("MSI2HE_CACHE", str(REPOSITORY / ".jax_cache"))
 
-import jax
-import pytest
+import jax  # noqa: E402  (the environment above must be set before)
+import pytest  # noqa: E402
 
 jax.config.update("jax_compilation_cache_dir", os.environ["MSI2HE_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -17,7 +17,7 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 @pytest.fixture(scope="session")
 def sample_data() -> pathlib.Path:
-    """The folder of real MSI and H&E; tests that need it are skipped, saying so, where it is absent."""
+    """The folder of real MSI and H&E; where it is absent, a test that needs it says so."""
     folder = pathlib.Path(
         os.environ.get("MSI2HE_SAMPLE_DATA", REPOSITORY.parent / "shared" / "data")
     )

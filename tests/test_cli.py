@@ -1,0 +1,78 @@
+"""A user's mistake is one line on stderr and exit code 2; a fault of the program is not hidden."""
+
+import pytest
+from absl import flags
+
+from msi2he_jax import cli
+from msi2he_jax.errors import InputError
+
+
+@pytest.fixture
+def main():
+    values = cli.new_flags()
+    flags.DEFINE_integer("sections", 24, "How many sections.", flag_values=values)
+    flags.DEFINE_enum("spectra", "profile", ["profile", "centroid"], "Kind.", flag_values=values)
+    flags.DEFINE_string("out", None, "Folder.", flag_values=values)
+
+    def run(values, args):
+        cli.no_positional(args)
+        cli.require(values, "out")
+        cli.require_range(values, "sections", 1, 99)
+        if values.out == "interrupt":
+            raise KeyboardInterrupt
+        if values.out == "fault":
+            raise KeyError("a fault")
+        if values.out == "attribute":
+            raise AttributeError("a fault")
+        print(values.sections, values.spectra)
+
+    return cli.verb(run, values, "A verb.")
+
+
+def test_flags_do_not_leak_into_the_next_call(main, capsys):
+    assert main(["--out=x", "--sections=3", "--spectra=centroid"]) == 0
+    assert main(["--out=x"]) == 0
+    assert capsys.readouterr().out == "3 centroid\n24 profile\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--out=x", "--section=3"], "--section: unknown flag (did you mean --sections?)"),
+        (["--out=x", "--sections=0"], "--sections: is 0, must be between 1 and 99"),
+        (["--out=x", "--sections=ten"], "flag --sections=ten: invalid literal for int()"),
+        (["--out=x", "--spectra=raw"], "value should be one of <profile|centroid>"),
+        (["--sections=3"], "--out: is required (--help explains it)"),
+        (["--out=x", "word"], "word: is not a flag (write --name=value)"),
+    ],
+)
+def test_mistakes(main, capsys, argv, message):
+    assert main(argv) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_interrupt(main, capsys):
+    assert main(["--out=interrupt"]) == 130
+    assert capsys.readouterr().err == "error: stopped by Ctrl-C; what was complete is kept\n"
+
+
+@pytest.mark.parametrize(("out", "error"), [("fault", KeyError), ("attribute", AttributeError)])
+def test_faults_of_the_program_are_shown(main, out, error):
+    with pytest.raises(error):
+        main([f"--out={out}"])
+
+
+def test_debug_shows_the_traceback(main):
+    with pytest.raises(InputError):
+        main(["--out=x", "--sections=0", "--debug"])
+
+
+def test_help_lists_flags_with_defaults(main, capsys):
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "A verb." in printed
+    assert "How many sections. [default: 24]" in printed
+    assert "One of: profile, centroid." in printed
