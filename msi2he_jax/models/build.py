@@ -1,0 +1,292 @@
+"""From a configuration to a network; the one place where ranges are mapped and sizes padded."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from msi2he_jax.errors import InputError
+from msi2he_jax.models import convolution, layers, resnet
+from msi2he_jax.models.patchgan import PatchGAN
+from msi2he_jax.models.resnet import ResNet
+from msi2he_jax.models.ronneberger import RonnebergerUNet
+from msi2he_jax.models.unet import UNet
+
+GENERATORS = ("unet_pix2pix", "resnet", "unet_ronneberger")
+DTYPES = ("float32", "bfloat16", "float64")
+_DEFAULT_DEPTH = {"unet_pix2pix": 8, "unet_ronneberger": 4, "resnet": 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorConfig:
+    """What `build_generator` reads, with its defaults; any object with such attributes will do.
+
+    Attributes:
+        in_channels: Channels of the MSI.
+        name: One of `GENERATORS`.
+        out_channels: Channels of the image.
+        depth: Halvings. `unet_pix2pix`: 5 to 9, default 8 (`unet_256`; 7 `unet_128`, 9 `unet_512`).
+            `unet_ronneberger`: 1 to 6, default 4. `resnet` has two, always.
+        features: Channels of the first level (`ngf`).
+        norm: `"batch"`, `"instance"` or `"none"`.
+        dropout: Rate, in [0, 1), where the architecture has dropout; it acts only where a key is
+            handed in.
+        upsample: `"deconv"` (the original) or `"resize"` (nearest, then convolution).
+        blocks: Residual blocks of `resnet`.
+        dtype: Compute dtype, one of `DTYPES`; parameters and statistics stay float32 (float64 for
+            float64).
+        lowering: One of `convolution.LOWERINGS`.
+    """
+
+    in_channels: int = 50
+    name: str = "unet_pix2pix"
+    out_channels: int = 3
+    depth: int | None = None
+    features: int = 64
+    norm: str = "batch"
+    dropout: float = 0.5
+    upsample: str = "deconv"
+    blocks: int = 9
+    dtype: str = "float32"
+    lowering: str = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscriminatorConfig:
+    """What `build_discriminator` reads, with its defaults; any object with such attributes will do.
+
+    Attributes:
+        in_channels: Channels of the MSI.
+        out_channels: Channels of the image.
+        features: Channels of the first convolution (`ndf`).
+        n_layers: Convolutions of stride 2, 0 to 5; 3 sees 70x70 px, 0 is the pixel discriminator.
+        norm: `"batch"`, `"instance"` or `"none"`.
+        conditional: Whether it sees the MSI beside the image.
+        dtype: Compute dtype, one of `DTYPES`.
+        lowering: One of `convolution.LOWERINGS`.
+    """
+
+    in_channels: int = 50
+    out_channels: int = 3
+    features: int = 64
+    n_layers: int = 3
+    norm: str = "batch"
+    conditional: bool = True
+    dtype: str = "float32"
+    lowering: str = "auto"
+
+
+class Generator(nnx.Module):
+    """A network from MSI in [0, 1] to images in [-1, 1], at any size.
+
+    Args:
+        core: The network proper, in its own ranges.
+        multiple: H and W are padded to a multiple of this, px.
+        minimum: ... and to at least this, px.
+        unit_range: Whether the core works in [0, 1] (Keras) rather than in [-1, 1] (pix2pix).
+    """
+
+    def __init__(self, core: nnx.Module, *, multiple: int, minimum: int, unit_range: bool):
+        self.core = core
+        self.multiple, self.minimum, self.unit_range = multiple, minimum, unit_range
+
+    def __call__(
+        self,
+        msi: Array,
+        *,
+        train: bool = False,
+        norm: str = "batch",
+        dropout_key: Array | None = None,
+    ) -> Array:
+        """Translates MSI to images.
+
+        Sizes that do not fit are padded with 0 (nothing measured, as the loader pads) at the bottom
+        and the right and cropped back. Padding takes part in batch statistics.
+
+        Args:
+            msi: `[B, H, W, K]`, float in [0, 1].
+            train: Whether running statistics are updated; only with `norm="batch"`.
+            norm: `"batch"`: normalise with this batch's statistics; `"running"`: with the tracked
+                ones.
+            dropout_key: Key of the dropout masks; None for no dropout.
+
+        Returns:
+            `[B, H, W, out_channels]`, float32, in [-1, 1].
+        """
+        height, width = msi.shape[1:3]
+        x = _pad_to_multiple(msi, self.multiple, self.minimum)
+        x = x if self.unit_range else 2.0 * x - 1.0
+        y = self.core(x, train=train, norm=norm, dropout_key=dropout_key)[:, :height, :width]
+        return 2.0 * y - 1.0 if self.unit_range else y
+
+
+class Discriminator(nnx.Module):
+    """A network from MSI in [0, 1] and an image in [-1, 1] to logits.
+
+    Args:
+        core: The network proper, on channels in [-1, 1]: MSI first (where conditional), then the
+            image.
+        conditional: Whether it sees the MSI.
+    """
+
+    def __init__(self, core: nnx.Module, *, conditional: bool):
+        self.core = core
+        self.conditional = conditional
+
+    def __call__(
+        self, msi: Array | None, image: Array, *, train: bool, norm: str | None = None
+    ) -> Array:
+        """Judges images.
+
+        Args:
+            msi: `[B, H, W, K]`, float in [0, 1]; not looked at where unconditional.
+            image: `[B, H, W, 3]`, float in [-1, 1].
+            train: Whether running statistics are updated; only with `norm="batch"`.
+            norm: `"batch"` or `"running"`; None for `"batch"` in training and `"running"`
+                otherwise.
+
+        Returns:
+            Logits `[B, h, w, 1]`, float32.
+        """
+        norm = norm or ("batch" if train else "running")
+        x = jnp.concatenate([2.0 * msi - 1.0, image], axis=-1) if self.conditional else image
+        return self.core(x, train=train, norm=norm)
+
+
+def build_generator(config: Any, *, rngs: nnx.Rngs, axis_name: str | None = None) -> Generator:
+    """Builds a generator with fresh weights.
+
+    Args:
+        config: Any object with (some of) the attributes of `GeneratorConfig`.
+        rngs: Stream `params` is used.
+        axis_name: Mapped axis (of `jax.pmap` or `jax.shard_map`) to synchronise batch statistics
+            over, or None.
+
+    Raises:
+        InputError: an attribute has a value no network has.
+    """
+    config = generator_config(config)
+    common = {
+        "in_channels": config.in_channels,
+        "out_channels": config.out_channels,
+        "features": config.features,
+        "norm": config.norm,
+        "rate": config.dropout,
+        "upsample": config.upsample,
+        "dtype": config.dtype,
+        "lowering": config.lowering,
+        "axis_name": axis_name,
+        "rngs": rngs,
+    }
+    if config.name == "resnet":
+        core = ResNet(blocks=config.blocks, **common)
+    elif config.name == "unet_pix2pix":
+        core = UNet(depth=config.depth, **common)
+    else:
+        core = RonnebergerUNet(depth=config.depth, **common)
+    return Generator(
+        core,
+        multiple=multiple_of(config),
+        minimum=resnet.MINIMUM_PX if config.name == "resnet" else 1,
+        unit_range=config.name == "unet_ronneberger",
+    )
+
+
+def build_discriminator(
+    config: Any, *, rngs: nnx.Rngs, axis_name: str | None = None
+) -> Discriminator:
+    """Builds a discriminator with fresh weights.
+
+    Args:
+        config: Any object with (some of) the attributes of `DiscriminatorConfig`.
+        rngs: Stream `params` is used.
+        axis_name: Mapped axis to synchronise batch statistics over, or None.
+
+    Raises:
+        InputError: an attribute has a value no network has.
+    """
+    config = discriminator_config(config)
+    channels = config.out_channels + (config.in_channels if config.conditional else 0)
+    core = PatchGAN(
+        in_channels=channels,
+        features=config.features,
+        n_layers=config.n_layers,
+        norm=config.norm,
+        dtype=config.dtype,
+        lowering=config.lowering,
+        axis_name=axis_name,
+        rngs=rngs,
+    )
+    return Discriminator(core, conditional=config.conditional)
+
+
+def multiple_of(config: Any) -> int:
+    """Returns what H and W are padded to a multiple of, px, by the generator of `config`."""
+    return 2 ** generator_config(config).depth
+
+
+def generator_config(config: Any) -> GeneratorConfig:
+    """Returns `config` with defaults filled in and every value checked.
+
+    Raises:
+        InputError: an attribute has a value no network has.
+    """
+    read = _read(GeneratorConfig, config)
+    _one_of("name", read.name, GENERATORS)
+    if read.depth is None or read.name == "resnet":
+        read = dataclasses.replace(read, depth=_DEFAULT_DEPTH[read.name])
+    _check_shared(read)
+    _one_of("upsample", read.upsample, ("deconv", "resize"))
+    lowest, highest = (5, 9) if read.name == "unet_pix2pix" else (1, 6)
+    _within("depth", read.depth, lowest, highest)
+    _within("blocks", read.blocks, 0, 64)
+    if not 0.0 <= read.dropout < 1.0:
+        raise InputError("config", "dropout", f"is {read.dropout}, expected a rate in [0, 1)")
+    return read
+
+
+def discriminator_config(config: Any) -> DiscriminatorConfig:
+    """Returns `config` with defaults filled in and every value checked.
+
+    Raises:
+        InputError: an attribute has a value no network has.
+    """
+    read = _read(DiscriminatorConfig, config)
+    _check_shared(read)
+    _within("n_layers", read.n_layers, 0, 5)
+    return read
+
+
+def _read(kind: type, config: Any) -> Any:
+    fields = dataclasses.fields(kind)
+    return kind(**{field.name: getattr(config, field.name, field.default) for field in fields})
+
+
+def _check_shared(config: GeneratorConfig | DiscriminatorConfig) -> None:
+    _one_of("norm", config.norm, layers.NORMS)
+    _one_of("dtype", config.dtype, DTYPES)
+    _one_of("lowering", config.lowering, convolution.LOWERINGS)
+    _within("in_channels", config.in_channels, 1, 100_000)
+    _within("out_channels", config.out_channels, 1, 1_000)
+    _within("features", config.features, 1, 4_096)
+
+
+def _one_of(field: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError("config", field, f"is {value!r}, expected one of {', '.join(allowed)}")
+
+
+def _within(field: str, value: int, lowest: int, highest: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+        why = f"is {value!r}, expected a whole number from {lowest} to {highest}"
+        raise InputError("config", field, why)
+
+
+def _pad_to_multiple(x: Array, multiple: int, minimum: int) -> Array:
+    """Pads `[B, H, W, C]` with 0 at the bottom and the right."""
+    pads = [max(-(-size // multiple) * multiple, minimum) - size for size in x.shape[1:3]]
+    return jnp.pad(x, ((0, 0), (0, pads[0]), (0, pads[1]), (0, 0)))

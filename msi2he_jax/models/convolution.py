@@ -1,0 +1,162 @@
+"""Convolutions in three exact forms ("lowerings"), because no backend runs every form well.
+
+Kernels are `[kh, kw, in, out]` of a *convolution*. A transposed convolution takes the kernel of the
+convolution it is the input gradient of, `[kh, kw, out, in]`: then PyTorch's weights map the same
+way for both, `weight.transpose(2, 3, 1, 0)`, and no kernel is ever flipped.
+
+- `plain`: one `conv_general_dilated` each way, as XLA differentiates it.
+- `vjp`: as plain, but the kernel gradient of the transposed convolution is written as the strided
+  convolution's; XLA's CPU backend runs its own form of that gradient some thirty times slower.
+- `matmul`: patches times one matrix; for 4x4 kernels of stride 2 only (others fall back to `vjp`).
+  Best where the image is small and the channels are many.
+- `auto`: `plain` on accelerators; on CPU `matmul` up to `MATMUL_MAX_PX` pixels per image (of the
+  smaller side), `vjp` above.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+LOWERINGS = ("auto", "plain", "vjp", "matmul")
+MATMUL_MAX_PX = 1024
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+def conv(x: Array, kernel: Array, *, stride: int, padding: int, lowering: str = "auto") -> Array:
+    """Convolves with explicit zero padding on all four sides, as `torch.nn.Conv2d` does.
+
+    Args:
+        x: Images `[B, H, W, I]`, float.
+        kernel: `[kh, kw, I, O]`, same dtype.
+        stride: Step in px, both axes.
+        padding: Zeros added on each side, px.
+        lowering: One of `LOWERINGS`.
+
+    Returns:
+        `[B, h, w, O]` with `h = (H + 2 padding - kh) // stride + 1`.
+    """
+    halves = kernel.shape[:2] == (4, 4) and stride == 2 and padding == 1
+    form = resolve_lowering(lowering, (x.shape[1] // 2) * (x.shape[2] // 2))
+    if halves and form == "matmul":
+        return _halving_matmul(x, kernel)
+    return _conv(x, kernel, stride, padding)
+
+
+def transposed_conv(
+    x: Array,
+    kernel: Array,
+    *,
+    stride: int,
+    padding: int,
+    output_padding: int = 0,
+    lowering: str = "auto",
+) -> Array:
+    """Enlarges by `stride`: the input gradient of `conv`, as `torch.nn.ConvTranspose2d`.
+
+    Args:
+        x: Images `[B, h, w, I]`, float.
+        kernel: `[kh, kw, O, I]`: the kernel of the convolution from O to I channels; same dtype.
+        stride: Enlargement, both axes.
+        padding: The convolution's padding, px.
+        output_padding: Rows and columns added at the bottom and the right, px.
+        lowering: One of `LOWERINGS`.
+
+    Returns:
+        `[B, H, W, O]` with `H = (h - 1) stride - 2 padding + kh + output_padding`.
+    """
+    doubles = kernel.shape[:2] == (4, 4) and (stride, padding, output_padding) == (2, 1, 0)
+    form = resolve_lowering(lowering, x.shape[1] * x.shape[2])
+    if form == "plain":
+        return _transposed(x, kernel, stride, padding, output_padding)
+    if doubles and form == "matmul":
+        return _doubling_matmul(x, kernel)
+    return _transposed_vjp(x, kernel, stride, padding, output_padding)
+
+
+def resolve_lowering(lowering: str, small_px: int, backend: str | None = None) -> str:
+    """Chooses the form `auto` stands for.
+
+    Args:
+        lowering: One of `LOWERINGS`.
+        small_px: Pixels of one image on the smaller side of the layer.
+        backend: A jax backend; None for the default one.
+    """
+    if lowering != "auto":
+        return lowering
+    if (backend or jax.default_backend()) != "cpu":
+        return "plain"
+    return "matmul" if small_px <= MATMUL_MAX_PX else "vjp"
+
+
+def _conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    pads = ((padding, padding), (padding, padding))
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), pads, dimension_numbers=_DIMENSIONS
+    )
+
+
+def _transposed(x: Array, kernel: Array, stride: int, padding: int, output_padding: int) -> Array:
+    pads = [(size - 1 - padding, size - 1 - padding + output_padding) for size in kernel.shape[:2]]
+    return lax.conv_transpose(
+        x, kernel, (stride, stride), pads, dimension_numbers=_DIMENSIONS, transpose_kernel=True
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _transposed_vjp(
+    x: Array, kernel: Array, stride: int, padding: int, output_padding: int
+) -> Array:
+    return _transposed(x, kernel, stride, padding, output_padding)
+
+
+def _transposed_forward(x, kernel, stride, padding, output_padding):
+    return _transposed(x, kernel, stride, padding, output_padding), (x, kernel)
+
+
+def _transposed_backward(stride, padding, output_padding, saved, cotangent):
+    """T is the adjoint of C in its input: <g, T(x, k)> = <C(g, k), x>, bilinear in x and k."""
+    x, kernel = saved
+    image_gradient, kernel_vjp = jax.vjp(lambda k: _conv(cotangent, k, stride, padding), kernel)
+    return image_gradient, kernel_vjp(x)[0]
+
+
+_transposed_vjp.defvjp(_transposed_forward, _transposed_backward)
+
+
+def _halving_matmul(x: Array, kernel: Array) -> Array:
+    """4x4, stride 2, padding 1: 2x2 blocks, pairs of neighbouring blocks, one product."""
+    batch, height, width, channels = x.shape
+    rows, columns = height // 2, width // 2
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))[:, : 2 * rows + 2, : 2 * columns + 2]
+    blocks = x.reshape(batch, rows + 1, 2, columns + 1, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+    blocks = blocks.reshape(batch, rows + 1, columns + 1, 4 * channels)
+    # [tap y, sub y, tap x, sub x, I, O] -> [tap y, tap x, sub y, sub x, I, O]
+    matrix = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
+    return _neighbours(blocks) @ matrix.reshape(16 * channels, -1)
+
+
+def _doubling_matmul(x: Array, kernel: Array) -> Array:
+    """4x4, stride 2, padding 1, transposed: windows of 2x2 pixels give 2x2 outputs, one product.
+
+    Window j holds x[j-1] and x[j] (zero outside) and makes out[2j-1] and out[2j]; with kernel index
+    p = 2 (1 - tap) + sub.
+    """
+    batch, height, width, channels = x.shape
+    out = kernel.shape[2]
+    windows = _neighbours(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))))
+    # [1 - tap y, sub y, 1 - tap x, sub x, O, I] -> [tap y, tap x, I, sub y, sub x, O]
+    matrix = kernel.reshape(2, 2, 2, 2, out, channels)[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4)
+    y = windows @ matrix.reshape(4 * channels, 4 * out)
+    y = y.reshape(batch, height + 1, width + 1, 2, 2, out).transpose(0, 1, 3, 2, 4, 5)
+    return y.reshape(batch, 2 * height + 2, 2 * width + 2, out)[:, 1:-1, 1:-1]
+
+
+def _neighbours(x: Array) -> Array:
+    """Concatenates each 2x2 neighbourhood: `[B, h, w, C]` -> `[B, h-1, w-1, 4 C]`, row by row."""
+    top, bottom = x[:, :-1], x[:, 1:]
+    parts = [top[:, :, :-1], top[:, :, 1:], bottom[:, :, :-1], bottom[:, :, 1:]]
+    return jnp.concatenate(parts, axis=-1)
