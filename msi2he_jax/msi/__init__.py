@@ -1,0 +1,1 @@
+"""Mass-spectrometry imaging: a validated imzML reader, spectra, ion images and their views."""

@@ -1,0 +1,144 @@
+"""Mass axes: the bins that spectra of different files are brought to."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from msi2he_jax.errors import InputError
+from msi2he_jax.msi.imzml import Imzml
+
+KINDS = ("ppm", "fixed_da")
+_MOST_BINS = 50_000_000
+_SAMPLED_SPECTRA = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class MassAxis:
+    """Increasing m/z values; a bin reaches half-way to its neighbours.
+
+    Attributes:
+        kind: "ppm" (each bin the same relative step from the one before) or "fixed_da".
+        mz: float64 [M], bin centres; the last is not below the range's end.
+        step: In ppm or Da, according to `kind`.
+    """
+
+    kind: str
+    mz: np.ndarray
+    step: float
+
+    @functools.cached_property
+    def edges(self) -> np.ndarray:
+        """Borders between bins, float64 [M + 1]; the outer ones lie half a bin outside."""
+        middle = (self.mz[1:] + self.mz[:-1]) / 2
+        first = self.mz[0] - (middle[0] - self.mz[0] if len(middle) else self.half_width)
+        last = self.mz[-1] + (self.mz[-1] - middle[-1] if len(middle) else self.half_width)
+        return np.concatenate([[first], middle, [last]])
+
+    @property
+    def half_width(self) -> float:
+        """Half the step at the lower end, in Da."""
+        return self.step / 2 * (self.mz[0] * 1e-6 if self.kind == "ppm" else 1.0)
+
+    def first_not_below(self, mz: np.ndarray) -> np.ndarray:
+        """Returns the first bin whose centre is >= each m/z (M where none is), int64, any shape."""
+        if self.kind == "ppm":
+            with np.errstate(divide="ignore"):
+                guess = np.log(np.maximum(mz, 0) / self.mz[0]) / np.log1p(self.step * 1e-6)
+        else:
+            guess = (mz - self.mz[0]) / self.step
+        return _refine(self.mz, mz, guess)
+
+    def nearest(self, mz: np.ndarray) -> np.ndarray:
+        """Returns the bin each m/z falls in, int64, any shape; -1 outside the axis.
+
+        A value on a border belongs to the upper bin, at the axis' very end to none.
+        """
+        above = self.first_not_below(mz)
+        below = np.maximum(above - 1, 0)
+        bins = np.where(mz < self.edges[np.minimum(above, len(self.mz) - 1)], below, above)
+        bins = np.minimum(bins, len(self.mz) - 1)
+        outside = (mz < self.edges[0]) | (mz >= self.edges[-1])
+        return np.where(outside, -1, bins)
+
+
+def _refine(centres: np.ndarray, mz: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    """Corrects a computed position, which may be one off, against the centres themselves."""
+    size = len(centres)
+    index = np.ceil(np.clip(guess, 0, size)).astype(np.int64)
+    index -= (index > 0) & (centres[np.maximum(index - 1, 0)] >= mz)
+    return index + ((index < size) & (centres[np.minimum(index, size - 1)] < mz))
+
+
+def mass_axis(kind: str = "ppm", *, mz_min: float, mz_max: float, step: float) -> MassAxis:
+    """Makes a mass axis.
+
+    Args:
+        kind: "ppm": m[i + 1] = m[i] * (1 + step * 1e-6); "fixed_da": m[i + 1] = m[i] + step.
+        mz_min: First centre, m/z.
+        mz_max: The last centre is the first one that is not below this.
+        step: ppm or Da.
+
+    Raises:
+        InputError: an unknown kind, an empty range, a step that is not positive, or too many bins.
+
+    Source:
+        SpectralAnalysis, InterpolationPPMRebinZeroFilling and InterpolationRebinZeroFilling, which
+        stop at the last centre not above the range's end; one more is kept here, so that a channel
+        at the end of the range has a bin.
+    """
+    if kind not in KINDS:
+        raise InputError("mass axis", "kind", f"is {kind!r}", f"one of {', '.join(KINDS)}")
+    if not (np.isfinite([mz_min, mz_max]).all() and 0 < mz_min <= mz_max):
+        raise InputError("mass axis", "range", f"{mz_min} to {mz_max} m/z is not a range")
+    if not 0 < step < np.inf:
+        raise InputError("mass axis", "step", f"is {step}, must be positive")
+    per_bin = np.log1p(step * 1e-6) if kind == "ppm" else step
+    span = np.log(mz_max / mz_min) if kind == "ppm" else mz_max - mz_min
+    count = int(np.ceil(span / per_bin * (1 - 1e-12))) + 1
+    if count > _MOST_BINS:
+        hint = "choose a larger step or a smaller range"
+        raise InputError("mass axis", "step", f"{step} makes {count} bins", hint)
+    steps = np.arange(count) * per_bin
+    mz = mz_min * np.exp(steps) if kind == "ppm" else mz_min + steps
+    return MassAxis(kind, mz, float(step))
+
+
+def estimate_axis_step_ppm(imzml: Imzml) -> float:
+    """Suggests a relative bin width from up to 200 spectra spread over the file.
+
+    Profile spectra: the 10th percentile of their relative spacing, so that few apexes are lost.
+    Centroid spectra and files of a few channels: a quarter of the 5th percentile of the spacing
+    within a spectrum, so that neighbouring peaks stay apart. Rounded to two digits, at least 0.5, at most 500 (profile)
+    or 100 ppm.
+
+    Args:
+        imzml: An open file.
+
+    Returns:
+        ppm.
+    """
+    gaps = relative_spacing_ppm(imzml)
+    if not len(gaps):
+        return 100.0
+    profile = imzml.spectrum_type == "profile"
+    step = np.percentile(gaps, 10) if profile else np.percentile(gaps, 5) / 4
+    return float(f"{np.clip(step, 0.5, 500 if profile else 100):.2g}")
+
+
+def relative_spacing_ppm(imzml: Imzml) -> np.ndarray:
+    """Returns the positive distances of neighbouring points of some spectra, ppm, float64 [n]."""
+    chosen = sample_indices(imzml, 1 if imzml.shares_mz else _SAMPLED_SPECTRA)
+    gaps = []
+    for block in imzml.packed(chosen):
+        for mz, _ in block.spectra():
+            gaps.append(np.diff(mz) / np.maximum(mz[:-1], 1e-12) * 1e6)
+    gaps = np.concatenate(gaps) if gaps else np.zeros(0)
+    return gaps[gaps > 0]
+
+
+def sample_indices(imzml: Imzml, count: int = _SAMPLED_SPECTRA) -> np.ndarray:
+    """Returns at most `count` numbers of spectra, spread evenly over the file, int64."""
+    return np.unique(np.linspace(0, imzml.n - 1, min(count, imzml.n)).astype(np.int64))

@@ -1,0 +1,217 @@
+"""Ion images of a list of peaks, their normalisation and their scaling to [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from msi2he_jax.errors import InputError
+from msi2he_jax.msi.axes import MassAxis
+from msi2he_jax.msi.imzml import Imzml
+from msi2he_jax.msi.peaks import Peaks
+from msi2he_jax.msi.rebinning import check_method, interpolate
+from msi2he_jax.msi.spectra import is_discrete, rebin_method, tic_weights
+
+PERCENTILE = 99.5
+
+
+def ion_images(
+    imzml: Imzml,
+    peaks: Peaks,
+    axis: MassAxis,
+    *,
+    window: str | float = "bounds",
+    method: str | None = None,
+    gap_tol_da: float | None = None,
+) -> np.ndarray:
+    """Reads the images of all peaks in one pass.
+
+    A pixel's value is the sum of its rebinned spectrum over the axis bins whose centres lie in the
+    peak's window, ends included; where the window holds no centre, the bin nearest to the peak is
+    taken. With "linear" that is a sum of interpolated values, as SpectralAnalysis does it, and so
+    grows with the number of bins; with "sum" it is the signal measured inside those bins. Only the
+    bins in the windows are computed, and values are float64 until the end.
+
+    Args:
+        imzml: An open file.
+        peaks: K peaks.
+        axis: M bins, the axis the peaks were picked on.
+        window: "bounds", from `peaks.lower` to `peaks.upper`; or +- so many ppm around the m/z.
+        method: "linear" or "sum"; None: `rebin_method`.
+        gap_tol_da: Da; for "linear", wider gaps between points are not interpolated.
+
+    Returns:
+        float32 [H, W, K]; 0 where nothing was measured. Spectra at one pixel are added.
+
+    Raises:
+        InputError: a damaged spectrum, or an unknown option.
+
+    Source:
+        SpectralAnalysis, DatacubeReduction.
+    """
+    method = method or rebin_method(imzml)
+    check_method(method)
+    first, last = _window_bins(axis, peaks, window)
+    if imzml.shares_mz:
+        values = _read_shared(imzml, axis, method, first, last, gap_tol_da)
+    elif method == "linear":
+        values = _read_linear(imzml, axis, first, last, gap_tol_da)
+    else:
+        values = _read_sum(imzml, axis, first, last)
+    return _on_grid(imzml, values).astype(np.float32)
+
+
+def _window_bins(axis: MassAxis, peaks: Peaks, window: str | float) -> tuple[np.ndarray, ...]:
+    """Returns the first and last bin of each window, int64 [K] each."""
+    if window == "bounds":
+        lower, upper = peaks.lower, peaks.upper
+    elif isinstance(window, int | float) and window > 0:
+        lower, upper = peaks.mz * (1 - window * 1e-6), peaks.mz * (1 + window * 1e-6)
+    else:
+        raise InputError("ion images", "window", f"is {window!r}", "bounds, or a number of ppm")
+    slack = 1e-12  # A bound is itself a bin's centre; it must not be lost to rounding.
+    first = np.searchsorted(axis.mz, lower * (1 - slack))
+    last = np.searchsorted(axis.mz, upper * (1 + slack), "right") - 1
+    nearest = np.abs(axis.mz[None, :] - peaks.mz[:, None]).argmin(1) if (last < first).any() else 0
+    empty = last < first
+    return np.where(empty, nearest, first), np.where(empty, nearest, last)
+
+
+def _read_shared(imzml, axis, method, first, last, gap_tol_da) -> np.ndarray:
+    """One m/z array: each image is one fixed combination of the intensities, found once."""
+    mz = imzml.shared_mz()
+    weight = _shared_weights(mz, axis, method, first, last, gap_tol_da)
+    used = np.flatnonzero(weight.any(axis=1))
+    values = np.zeros((imzml.n, len(first)))
+    for block in imzml.packed():
+        intensity = block.intensity.reshape(-1, len(mz))[:, used]
+        values[block.indices] = intensity @ weight[used]
+    return values
+
+
+def _shared_weights(mz, axis, method, first, last, gap_tol_da) -> np.ndarray:
+    """Returns what each point of the m/z array adds to each image, float64 [P, K]."""
+    weight = np.zeros((len(mz), len(first)))
+    if method == "sum":
+        bins = axis.nearest(mz)[:, None]
+        return ((bins >= first) & (bins <= last)).astype(np.float64)
+    for k, (low, high) in enumerate(zip(first, last, strict=True)):
+        at = axis.mz[low : high + 1]
+        near = slice(
+            max(np.searchsorted(mz, at[0], "right") - 1, 0), np.searchsorted(mz, at[-1]) + 1
+        )
+        local = mz[near]
+        for j, unit in enumerate(np.eye(len(local))):
+            weight[near.start + j, k] = interpolate(at, local, unit, gap_tol_da).sum()
+    return weight
+
+
+def _read_linear(imzml, axis, first, last, gap_tol_da) -> np.ndarray:
+    """Interpolates each spectrum at the bins of the windows only."""
+    bins = np.unique(np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last)]))
+    at = axis.mz[bins]
+    cuts = np.stack([np.searchsorted(bins, first), np.searchsorted(bins, last) + 1], 1).ravel()
+    values = np.zeros((imzml.n, len(first)))
+    row = np.zeros(len(at) + 1)
+    for block in imzml.packed():
+        for i, (mz, intensity) in zip(block.indices, block.spectra(), strict=True):
+            row[:-1] = interpolate(at, mz, intensity, gap_tol_da)
+            values[i] = np.add.reduceat(row, cuts)[::2]
+    return values
+
+
+def _read_sum(imzml, axis, first, last) -> np.ndarray:
+    """Adds each spectrum's points between the outer borders of a window's bins."""
+    borders = np.stack([axis.edges[first], axis.edges[last + 1]], 1).ravel()
+    values = np.zeros((imzml.n, len(first)))
+    for block in imzml.packed():
+        for i, (mz, intensity) in zip(block.indices, block.spectra(), strict=True):
+            cuts = np.searchsorted(mz, borders)
+            sums = np.add.reduceat(np.append(intensity, 0.0), cuts)[::2]
+            values[i] = np.where(cuts[1::2] > cuts[::2], sums, 0.0)
+    return values
+
+
+def _on_grid(imzml: Imzml, values: np.ndarray) -> np.ndarray:
+    """Lays values [n, ...] on the grid, [H, W, ...], adding those of one pixel."""
+    image = np.zeros((*imzml.shape, *values.shape[1:]))
+    np.add.at(image, tuple(imzml.coordinates.T), values)
+    return image
+
+
+def tic_image(imzml: Imzml) -> np.ndarray:
+    """Returns the total ion count over the whole spectrum, float64 [H, W], 0 where not measured."""
+    return _on_grid(imzml, imzml.tic())
+
+
+def tic_is_meaningful(imzml: Imzml) -> bool:
+    """Tells whether spectra have the 20 points below which a total is no measure of size."""
+    return not is_discrete(imzml)
+
+
+def normalize(
+    images: np.ndarray, tic_image: np.ndarray, mask: np.ndarray, kind: str = "tic"
+) -> np.ndarray:
+    """Divides ion images by the total ion count, floored.
+
+    Args:
+        images: [H, W, K].
+        tic_image: [H, W], total ion counts.
+        mask: bool [H, W], measured pixels.
+        kind: "tic": value / max(tic, 5 % of the mask's median positive tic); "none": unchanged.
+
+    Returns:
+        float32 [H, W, K], 0 outside the mask; fractions of the total for "tic".
+
+    Raises:
+        InputError: an unknown kind.
+    """
+    if kind not in ("tic", "none"):
+        raise InputError("ion images", "normalization", f"is {kind!r}", "one of tic, none")
+    weight = np.zeros(mask.shape)
+    weight[mask] = tic_weights(tic_image[mask].astype(np.float64)) if kind == "tic" else 1.0
+    return (images * weight[..., None]).astype(np.float32)
+
+
+def intensity_scale(images: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Finds each channel's 99.5th percentile over the masked pixels of all images together.
+
+    Args:
+        images: Each [H, W, K], normalised.
+        masks: Each bool [H, W].
+
+    Returns:
+        float64 [K]; where that percentile is 0 the channel's maximum, where that is 0 too, 1.
+    """
+    pixels = [image[mask] for image, mask in zip(images, masks, strict=True)]
+    pooled = np.concatenate(pixels).astype(np.float64)
+    if not len(pooled):
+        raise InputError("ion images", "mask", "holds no pixel to take a scale from")
+    scale = np.percentile(pooled, PERCENTILE, axis=0)
+    scale = np.where(scale > 0, scale, pooled.max(axis=0))
+    return np.where(scale > 0, scale, 1.0)
+
+
+def apply_scale(images: np.ndarray, scale: np.ndarray, transform: str = "sqrt") -> np.ndarray:
+    """Scales ion images to [0, 1].
+
+    Args:
+        images: [..., K], normalised as those the scale was taken from.
+        scale: [K], from `intensity_scale`.
+        transform: "sqrt": sqrt(clip(images / scale)); "none": clip(images / scale).
+
+    Returns:
+        float32 [..., K] in [0, 1].
+
+    Raises:
+        InputError: an unknown transform, or another number of channels.
+    """
+    if transform not in ("sqrt", "none"):
+        raise InputError("ion images", "transform", f"is {transform!r}", "one of sqrt, none")
+    scale = np.asarray(scale)
+    if images.shape[-1:] != scale.shape:
+        why = f"has {scale.size} channels, the images have {images.shape[-1]}"
+        raise InputError("ion images", "scale", why)
+    scaled = np.clip(images / scale, 0.0, 1.0)
+    return (np.sqrt(scaled) if transform == "sqrt" else scaled).astype(np.float32)

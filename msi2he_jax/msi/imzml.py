@@ -1,0 +1,316 @@
+"""Opens imzML files: checked as a whole at open, each spectrum checked when it is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import mmap
+import os
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from msi2he_jax.errors import InputError
+from msi2he_jax.io_safety import existing_file
+from msi2he_jax.msi import imzml_index
+from msi2he_jax.msi.imzml_index import ArrayTable
+from msi2he_jax.msi.imzml_xml import read_xml
+
+_BLOCK_POINTS = 1 << 20
+DUPLICATES = ("refuse", "first", "sum")
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Consecutive spectra, end to end.
+
+    Attributes:
+        indices: int64 [n], numbers of the spectra.
+        mz: float64 [P], all their m/z; [P / n] where `shared`.
+        intensity: float64 [P], all their intensities.
+        starts: int64 [n + 1], spectrum i is `intensity[starts[i] : starts[i + 1]]`.
+        shared: Whether all spectra have the one m/z array given.
+    """
+
+    indices: np.ndarray
+    mz: np.ndarray
+    intensity: np.ndarray
+    starts: np.ndarray
+    shared: bool
+
+    def spectra(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields (m/z float64 [P], intensity float64 [P]) of each spectrum."""
+        for start, stop in zip(self.starts[:-1], self.starts[1:], strict=True):
+            yield (self.mz if self.shared else self.mz[start:stop]), self.intensity[start:stop]
+
+    def per_spectrum(self, values: np.ndarray) -> np.ndarray:
+        """Sums `values` [P] over the points of each spectrum, float64 [n]."""
+        sums = np.zeros(len(self.indices))
+        filled = np.diff(self.starts) > 0
+        if filled.any():
+            sums[filled] = np.add.reduceat(values, self.starts[:-1][filled])
+        return sums
+
+
+class Imzml:
+    """An open imzML pair.
+
+    Attributes:
+        path: The .imzML file.
+        ibd_path: The .ibd file.
+        n: Number of spectra that are used.
+        coordinates: int64 [n, 2], (row, column), 0-based from the least position in the file.
+        origin_px: (x, y), the least position in the file's own count.
+        shape: (H, W).
+        mask: bool [H, W], True where a spectrum was measured.
+        storage: "continuous" or "processed", as the arrays really lie.
+        shares_mz: Whether all spectra have one m/z array.
+        spectrum_type: "profile", "centroid", or None where the file does not say.
+        polarity: "positive", "negative", or None where the file does not say or mixes them.
+        pixel_size_um: (y, x), or None where the file does not say.
+        uuid: The XML's UUID, "" where absent.
+        points: int64 [n], number of points of each spectrum.
+        doubts: What is odd but does not stop the file from being read.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, allow_uuid_mismatch: bool, duplicates: str):
+        self.path = existing_file(path, "imzML")
+        if self.path.suffix.lower() == ".ibd":
+            hint = "name the .imzML file beside it"
+            raise InputError(self.path, "", "is the binary half of an imzML pair", hint)
+        self.ibd_path = existing_file(imzml_index.find_ibd(self.path), "ibd")
+        xml = read_xml(self.path)
+        coordinates, origin, doubts = imzml_index.grid(xml, self.path, duplicates)
+        self._data = self._map()
+        self.uuid, doubt = imzml_index.check_uuid(
+            xml, self.path, bytes(self._data[:16]), allow_uuid_mismatch
+        )
+        self._open_arrays(xml)
+        self._describe(xml, [*doubts, doubt])
+        self._checksums = imzml_index.stated_checksums(xml)
+        self.origin_px = (int(origin[0]), int(origin[1]))
+        self.shape = (int(coordinates[:, 0].max()) + 1, int(coordinates[:, 1].max()) + 1)
+        self._use(coordinates, duplicates)
+
+    def _map(self) -> mmap.mmap:
+        if self.ibd_path.stat().st_size < 16:
+            raise InputError(self.ibd_path, "", "has fewer than the 16 bytes of its UUID")
+        with open(self.ibd_path, "rb") as handle:
+            return mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def _open_arrays(self, xml) -> None:
+        size = len(self._data)
+        self._mz = imzml_index.array_table(xml, self.path, "mz", size)
+        self._intensity = imzml_index.array_table(xml, self.path, "intensity", size)
+        imzml_index.check_lengths(self.path, self._mz, self._intensity)
+
+    def _describe(self, xml, doubts: list[str]) -> None:
+        self.storage, self.shares_mz, odd = imzml_index.storage(xml, self._mz)
+        modes, signs = ("profile", "centroid"), ("positive", "negative")
+        self.spectrum_type, no_type = imzml_index.one_tag(xml, modes, "the spectrum type")
+        self.polarity, no_sign = imzml_index.one_tag(xml, signs, "the polarity")
+        self.pixel_size_um, no_size = imzml_index.pixel_size_um(xml)
+        if xml.scientific:
+            odd.append("some integers are in scientific notation, which may have lost digits")
+        if xml.declared_count not in (None, len(xml.table)):
+            odd.append(f"declares {xml.declared_count} spectra and holds {len(xml.table)}")
+        self.doubts = [each for each in [*doubts, *odd, *no_type, *no_sign, *no_size] if each]
+
+    def _use(self, coordinates: np.ndarray, duplicates: str) -> None:
+        """Chooses the spectra that count, and lays their mask."""
+        self._chosen = np.arange(len(coordinates))
+        if duplicates == "first":
+            flat = coordinates[:, 0] * self.shape[1] + coordinates[:, 1]
+            self._chosen = np.sort(np.unique(flat, return_index=True)[1])
+        self.coordinates = coordinates[self._chosen]
+        self.n = len(self._chosen)
+        self.mask = np.zeros(self.shape, bool)
+        self.mask[tuple(self.coordinates.T)] = True
+        self.points = self._mz.length[self._chosen]
+        self._shared_mz: np.ndarray | None = None
+        self._mz_range: tuple[float, float] | None = None
+
+    # Reading -------------------------------------------------------------------------------------
+
+    def spectrum(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Reads one spectrum.
+
+        Args:
+            index: 0 <= index < n.
+
+        Returns:
+            m/z float64 [P], not decreasing; intensity float32 [P], not negative.
+
+        Raises:
+            InputError: the arrays are damaged; names spectrum and position.
+        """
+        block = self.block(np.array([index]))
+        return block.mz, block.intensity.astype(np.float32)
+
+    def block(self, indices: np.ndarray) -> Block:
+        """Reads several spectra at once, checked.
+
+        Args:
+            indices: int64 [n], numbers of spectra.
+
+        Raises:
+            InputError: an array is damaged; names spectrum and position.
+        """
+        file_indices = self._chosen[indices]
+        starts = np.concatenate([[0], np.cumsum(self.points[indices])])
+        intensity = self._gather(self._intensity, file_indices, indices)
+        self._check(intensity, starts, indices, "intensity")
+        if self.shares_mz and len(indices):
+            mz = self.shared_mz()
+        else:
+            mz = self._gather(self._mz, file_indices, indices)
+            self._check(mz, starts, indices, "m/z")
+            self._check_sorted(mz, starts, indices)
+        return Block(indices, mz, intensity, starts, self.shares_mz)
+
+    def shared_mz(self) -> np.ndarray:
+        """Returns the one m/z array of a file that `shares_mz`, float64 [P]."""
+        if self._shared_mz is None:
+            first = np.array([0])
+            mz = self._gather(self._mz, self._chosen[first], first)
+            starts = np.array([0, len(mz)])
+            self._check(mz, starts, first, "m/z")
+            self._check_sorted(mz, starts, first)
+            self._shared_mz = mz
+        return self._shared_mz
+
+    def packed(
+        self, indices: np.ndarray | None = None, points: int = _BLOCK_POINTS
+    ) -> Iterator[Block]:
+        """Yields the spectra `indices` (all by default) in blocks of about `points` points."""
+        indices = np.arange(self.n) if indices is None else np.asarray(indices, np.int64)
+        if not len(indices):
+            return
+        number = np.cumsum(self.points[indices]) // points
+        for part in np.split(indices, np.flatnonzero(np.diff(number)) + 1):
+            yield self.block(part)
+
+    def blocks(self, size: int) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
+        """Yields lists of at most `size` spectra (m/z float64 [P], intensity float32 [P])."""
+        for start in range(0, self.n, size):
+            block = self.block(np.arange(start, min(start + size, self.n)))
+            yield [(mz, intensity.astype(np.float32)) for mz, intensity in block.spectra()]
+
+    def tic(self) -> np.ndarray:
+        """Returns each spectrum's total ion count over all its points, float64 [n]."""
+        sums = [block.per_spectrum(block.intensity) for block in self.packed()]
+        return np.concatenate(sums)
+
+    @property
+    def mz_range(self) -> tuple[float, float]:
+        """The least and greatest m/z of any spectrum; reads all m/z arrays once."""
+        if self._mz_range is None:
+            self._mz_range = self._find_mz_range()
+        return self._mz_range
+
+    def _find_mz_range(self) -> tuple[float, float]:
+        low, high = np.inf, -np.inf
+        if self.shares_mz:
+            mz = self.shared_mz()
+            low, high = (mz[0], mz[-1]) if len(mz) else (low, high)
+        else:
+            for block in self.packed():
+                if len(block.mz):
+                    low, high = min(low, block.mz.min()), max(high, block.mz.max())
+        if not np.isfinite(low):
+            raise InputError(self.path, "m/z", "every spectrum is empty")
+        return float(low), float(high)
+
+    def verify_checksum(self) -> str | None:
+        """Compares the .ibd with the checksum the XML states; reads the whole file.
+
+        Returns:
+            The name of the checksum that agreed, or None where none is stated.
+
+        Raises:
+            InputError: it differs.
+        """
+        for name in ("sha256", "sha1"):
+            if name in self._checksums:
+                with open(self.ibd_path, "rb") as handle:
+                    found = hashlib.file_digest(handle, name).hexdigest()
+                if found != self._checksums[name]:
+                    why = f"is {found}, the imzML states {self._checksums[name]}"
+                    raise InputError(self.ibd_path, name.upper(), why, "the file is damaged")
+                return name
+        return None
+
+    def _gather(self, table: ArrayTable, file_indices, indices) -> np.ndarray:
+        """Reads arrays end to end as float64 [P]."""
+        views = [
+            self._array(table, int(i), int(j)) for i, j in zip(file_indices, indices, strict=True)
+        ]
+        return np.concatenate(views, dtype=np.float64) if views else np.zeros(0)
+
+    def _array(self, table: ArrayTable, i: int, index: int) -> np.ndarray:
+        length, offset, number = int(table.length[i]), int(table.offset[i]), int(table.format[i])
+        dtype = table.dtypes[number]
+        if length == 0:
+            return np.zeros(0, dtype)
+        if not table.zlib[number]:
+            return np.frombuffer(self._data, dtype, length, offset)
+        packed = self._data[offset : offset + int(table.encoded[i])]
+        return np.frombuffer(self._unpack(packed, length * dtype.itemsize, index), dtype)
+
+    def _unpack(self, packed: bytes, expected: int, index: int) -> bytes:
+        """Decodes zlib, never to more than is declared."""
+        stream = zlib.decompressobj()
+        try:
+            plain = stream.decompress(packed, expected)
+            more = stream.decompress(stream.unconsumed_tail, 1) if stream.unconsumed_tail else b""
+        except zlib.error as error:
+            raise InputError(self.path, self.where(index), f"zlib: {error}") from error
+        if len(plain) != expected or more:
+            held = f"more than {expected}" if more else len(plain)
+            why = f"the compressed array holds {held} bytes, {expected} were declared"
+            raise InputError(self.path, self.where(index), why)
+        return plain
+
+    def where(self, index: int) -> str:
+        """Names a spectrum by its number and its position, both as in the file."""
+        row, column = self.coordinates[index]
+        x, y = column + self.origin_px[0], row + self.origin_px[1]
+        return f"spectrum {int(self._chosen[index]) + 1} (x {x}, y {y})"
+
+    def _check(self, values: np.ndarray, starts: np.ndarray, indices: np.ndarray, name: str):
+        if values.size == 0 or (values.min() >= 0 and values.max() < np.inf):
+            return
+        point = int(np.flatnonzero(~((values >= 0) & (values < np.inf)))[0])
+        which = int(np.searchsorted(starts, point, "right")) - 1
+        why = f"the {name} of point {point - starts[which] + 1} is {values[point]:g}"
+        hint = "a finite number, not negative, was expected; the file is damaged or mislabelled"
+        raise InputError(self.path, self.where(int(indices[which])), why, hint)
+
+    def _check_sorted(self, mz: np.ndarray, starts: np.ndarray, indices: np.ndarray) -> None:
+        falls = np.flatnonzero(mz[1:] < mz[:-1]) + 1
+        falls = falls[~np.isin(falls, starts)]
+        if len(falls):
+            which = int(np.searchsorted(starts, falls[0], "right")) - 1
+            at = falls[0] - starts[which]
+            why = f"m/z falls from {mz[falls[0] - 1]:.6f} to {mz[falls[0]]:.6f} at point {at + 1}"
+            raise InputError(self.path, self.where(int(indices[which])), why, "sort the spectra")
+
+
+def open_imzml(
+    path: str | os.PathLike, *, allow_uuid_mismatch: bool = False, duplicates: str = "refuse"
+) -> Imzml:
+    """Opens an imzML pair and checks everything that can be checked without reading the spectra.
+
+    Args:
+        path: The .imzML file; its .ibd is found beside it.
+        allow_uuid_mismatch: Reads on where the two files' UUIDs differ, and records a doubt.
+        duplicates: What to do with several spectra at one position: "refuse", keep the "first",
+            or "sum" them (in images; they stay apart as spectra).
+
+    Raises:
+        InputError: what is wrong, with the spectrum where it applies.
+    """
+    if duplicates not in DUPLICATES:
+        raise InputError("duplicates", "", f"is {duplicates!r}", f"one of {', '.join(DUPLICATES)}")
+    return Imzml(path, allow_uuid_mismatch=allow_uuid_mismatch, duplicates=duplicates)

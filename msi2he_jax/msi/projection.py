@@ -1,0 +1,109 @@
+"""Three-channel views of many ion images: PCA, t-SNE and UMAP."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from msi2he_jax.errors import InputError
+
+METHODS = ("pca", "tsne", "umap")
+_FEWEST_TO_EMBED = 16
+_PERCENTILES = (1.0, 99.0)
+
+
+def project(
+    images: np.ndarray, mask: np.ndarray, *, method: str = "pca", seed: int = 0
+) -> np.ndarray:
+    """Makes a colour view of ion images.
+
+    Channels are brought to mean 0 and variance 1 over the mask, projected to three components, and
+    each component is stretched from its 1st to its 99th percentile.
+
+    Args:
+        images: [H, W, K], finite.
+        mask: bool [H, W]; only these pixels are used.
+        method: "pca", "tsne" or "umap"; the last two fall back on PCA below 16 pixels, which they
+            cannot embed.
+        seed: For t-SNE and UMAP; PCA needs none, the largest loading of a component is positive.
+
+    Returns:
+        uint8 [H, W, 3]; 0 outside the mask, and in components that the data do not have.
+
+    Raises:
+        InputError: an unknown method, or shapes that do not fit.
+    """
+    if method not in METHODS:
+        raise InputError("projection", "method", f"is {method!r}", f"one of {', '.join(METHODS)}")
+    if images.ndim != 3 or images.shape[:2] != mask.shape:
+        raise InputError("projection", "mask", f"{mask.shape} does not fit {images.shape}")
+    view = np.zeros((*mask.shape, 3), np.uint8)
+    pixels = _standardize(images[mask].astype(np.float64))
+    if len(pixels):
+        components = _embed(pixels, method, seed)
+        view[mask] = _stretch(components)
+    return view
+
+
+def _standardize(pixels: np.ndarray) -> np.ndarray:
+    """Brings channels [n, K] to mean 0 and variance 1; drops those that do not vary."""
+    centred = pixels - pixels.mean(axis=0) if len(pixels) else pixels
+    spread = centred.std(axis=0) if len(pixels) else np.zeros(pixels.shape[1])
+    varies = spread > 1e-12 * np.maximum(np.abs(pixels).max(axis=0, initial=0.0), 1e-300)
+    return centred[:, varies] / spread[varies]
+
+
+def _embed(pixels: np.ndarray, method: str, seed: int) -> np.ndarray:
+    """Returns float64 [n, 3]."""
+    if method == "pca" or len(pixels) < _FEWEST_TO_EMBED or pixels.shape[1] < 2:
+        return principal_components(pixels, 3)
+    return _tsne(pixels, seed) if method == "tsne" else _umap(pixels, seed)
+
+
+def principal_components(pixels: np.ndarray, count: int) -> np.ndarray:
+    """Projects centred pixels on their leading principal axes, through the Gram matrix.
+
+    Args:
+        pixels: float64 [n, K], channels of mean 0.
+        count: Number of components.
+
+    Returns:
+        float64 [n, count], by falling variance, each with its largest loading positive; components
+        beyond the data's rank are 0.
+    """
+    scores = np.zeros((len(pixels), count))
+    if pixels.shape[1] == 0:
+        return scores
+    variance, axes = np.linalg.eigh(pixels.T @ pixels)
+    real = variance > 1e-10 * max(variance[-1], 1e-300)
+    axes = axes[:, real][:, ::-1][:, :count]
+    if axes.shape[1]:
+        largest = np.abs(axes).argmax(axis=0)
+        axes = axes * np.sign(axes[largest, np.arange(axes.shape[1])])
+    scores[:, : axes.shape[1]] = pixels @ axes
+    return scores
+
+
+def _tsne(pixels: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(pixels) - 1) / 3)
+    tsne = TSNE(n_components=3, perplexity=perplexity, init="pca", random_state=seed)
+    return tsne.fit_transform(pixels).astype(np.float64)
+
+
+def _umap(pixels: np.ndarray, seed: int) -> np.ndarray:
+    import umap
+
+    reducer = umap.UMAP(
+        n_components=3, n_neighbors=min(15, len(pixels) - 1), random_state=seed, n_jobs=1
+    )
+    return np.asarray(reducer.fit_transform(pixels), np.float64)
+
+
+def _stretch(components: np.ndarray) -> np.ndarray:
+    """Maps each component [n, 3] from its 1st to 99th percentile on 0 to 255, uint8."""
+    low, high = np.percentile(components, _PERCENTILES, axis=0)
+    varies = high > low
+    width = np.where(varies, high - low, 1.0)
+    level = np.where(varies, (components - low) / width, 0.0)
+    return np.round(255 * np.clip(level, 0.0, 1.0)).astype(np.uint8)

@@ -1,0 +1,187 @@
+"""Summed spectra of imzML files, and the choice of how to rebin them."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from msi2he_jax.errors import InputError
+from msi2he_jax.msi.axes import (
+    MassAxis,
+    estimate_axis_step_ppm,
+    mass_axis,
+    sample_indices,
+)
+from msi2he_jax.msi.imzml import Imzml
+from msi2he_jax.msi.peaks import Peaks, pick_peaks
+from msi2he_jax.msi.rebinning import LinearSum, check_method, interpolate, rebin
+
+__all__ = [
+    "MIN_TIC_CHANNELS",
+    "CentroidInterpolationWarning",
+    "MassAxis",
+    "Peaks",
+    "estimate_axis_step_ppm",
+    "interpolation_inflation",
+    "is_discrete",
+    "mass_axis",
+    "pick_peaks",
+    "rebin",
+    "rebin_method",
+    "summed_spectrum",
+    "tic_weights",
+]
+
+MIN_TIC_CHANNELS = 20
+TIC_FLOOR = 0.05
+
+
+class CentroidInterpolationWarning(UserWarning):
+    """Centroid spectra were interpolated, which invents signal between their peaks."""
+
+
+def is_discrete(imzml: Imzml) -> bool:
+    """Tells whether a file holds channels rather than spectra: a median of under 20 points each."""
+    return bool(np.median(imzml.points) < MIN_TIC_CHANNELS)
+
+
+def rebin_method(imzml: Imzml) -> str:
+    """Chooses "linear" for profile spectra and "sum" for centroid spectra and discrete channels.
+
+    Where the file does not say which it holds, a shared m/z array of 20 points or more is taken as
+    profile and everything else is summed, which never invents signal.
+    """
+    if is_discrete(imzml) or imzml.spectrum_type == "centroid":
+        return "sum"
+    return "linear" if imzml.spectrum_type == "profile" or imzml.shares_mz else "sum"
+
+
+def interpolation_inflation(imzml: Imzml, axis: MassAxis) -> float:
+    """Measures how many times too large the total becomes when spectra are interpolated.
+
+    Args:
+        imzml: An open file, up to 200 spectra of which are read.
+        axis: The mass axis.
+
+    Returns:
+        Interpolated total over measured total inside the axis, for spectra summed into bins; NaN
+        where there is no signal. Near the number of axis bins per measured point for profile
+        spectra, for which totals say nothing; 30 to 500 is usual for centroid spectra.
+    """
+    dense = true = 0.0
+    for block in imzml.packed(sample_indices(imzml)):
+        for mz, intensity in block.spectra():
+            dense += interpolate(axis.mz, mz, intensity).sum()
+            true += rebin(mz, intensity, axis, method="sum").sum()
+    return dense / true if true > 0 else float("nan")
+
+
+def summed_spectrum(
+    imzml: Imzml,
+    axis: MassAxis,
+    *,
+    method: str | None = None,
+    normalization: str = "none",
+    pixels: np.ndarray | None = None,
+    gap_tol_da: float | None = None,
+) -> np.ndarray:
+    """Sums the rebinned spectra of a file; sums over files, or parts of one, add.
+
+    Args:
+        imzml: An open file.
+        axis: M bins.
+        method: "linear" or "sum"; None: `rebin_method`.
+        normalization: "none", or "tic": each spectrum over its total, floored as in `tic_weights`.
+        pixels: Which spectra: None for all, bool [H, W], bool [n], or numbers of spectra.
+        gap_tol_da: Da; for "linear", wider gaps between points are not interpolated.
+
+    Returns:
+        float64 [M].
+
+    Raises:
+        InputError: a damaged spectrum, or an unknown option.
+
+    Warns:
+        CentroidInterpolationWarning: centroid spectra and "linear", with the factor of inflation.
+    """
+    method = method or rebin_method(imzml)
+    check_method(method)
+    if method == "linear" and rebin_method(imzml) == "sum" and imzml.spectrum_type != "profile":
+        _warn_inflation(imzml, axis)
+    indices = spectrum_indices(imzml, pixels)
+    weight = np.ones(imzml.n) if normalization == "none" else None
+    if normalization == "tic":
+        weight = tic_weights(imzml.tic())
+    if weight is None:
+        why = f"is {normalization!r}"
+        raise InputError("summed spectrum", "normalization", why, "one of none, tic")
+    if imzml.shares_mz:
+        return _sum_shared(imzml, axis, method, weight, indices, gap_tol_da)
+    return _sum_apart(imzml, axis, method, weight, indices, gap_tol_da)
+
+
+def _warn_inflation(imzml: Imzml, axis: MassAxis) -> None:
+    factor = interpolation_inflation(imzml, axis)
+    text = f"{imzml.path}: interpolating centroid spectra makes their total {factor:.3g} times"
+    text += " the measured one; rebin them by summing"
+    warnings.warn(text, CentroidInterpolationWarning, stacklevel=3)
+
+
+def _sum_shared(imzml, axis, method, weight, indices, gap_tol_da) -> np.ndarray:
+    """Rebinning is linear, so spectra on one m/z array are summed first and rebinned once."""
+    mz = imzml.shared_mz()
+    total = np.zeros(len(mz))
+    for block in imzml.packed(indices):
+        total += weight[block.indices] @ block.intensity.reshape(-1, len(mz))
+    return rebin(mz, total, axis, method=method, gap_tol_da=gap_tol_da)
+
+
+def _sum_apart(imzml, axis, method, weight, indices, gap_tol_da) -> np.ndarray:
+    lines, total = LinearSum(axis, gap_tol_da), np.zeros(len(axis.mz))
+    for block in imzml.packed(indices):
+        chosen = weight[block.indices]
+        if method == "linear":
+            lines.add(block, chosen)
+        else:
+            y = block.intensity * np.repeat(chosen, np.diff(block.starts))
+            total += rebin(block.mz, y, axis, method="sum")
+    return lines.total() if method == "linear" else total
+
+
+def tic_weights(tic: np.ndarray) -> np.ndarray:
+    """Returns 1 / total ion count with a floor, so that empty pixels do not explode.
+
+    Args:
+        tic: float64, any shape, total ion counts.
+
+    Returns:
+        float64, same shape: 1 / max(tic, 5 % of the median positive total); 0 where all are 0.
+    """
+    positive = tic[tic > 0]
+    if not positive.size:
+        return np.zeros(tic.shape)
+    return 1.0 / np.maximum(tic, TIC_FLOOR * np.median(positive))
+
+
+def spectrum_indices(imzml: Imzml, pixels: np.ndarray | None) -> np.ndarray:
+    """Turns a choice of pixels into numbers of spectra, int64 [n].
+
+    Args:
+        imzml: An open file.
+        pixels: None, bool [H, W], bool [n], or integers.
+
+    Raises:
+        InputError: a shape that fits neither the grid nor the spectra.
+    """
+    if pixels is None:
+        return np.arange(imzml.n)
+    pixels = np.asarray(pixels)
+    if pixels.dtype != bool:
+        return pixels.astype(np.int64).ravel()
+    if pixels.shape == imzml.shape:
+        return np.flatnonzero(pixels[tuple(imzml.coordinates.T)])
+    if pixels.shape == (imzml.n,):
+        return np.flatnonzero(pixels)
+    why = f"has shape {pixels.shape}, the grid {imzml.shape}"
+    raise InputError(imzml.path, "pixels", why)
