@@ -1,0 +1,221 @@
+"""Checks files and folders and says everything that is wrong with them.
+
+    python -m msi2he_jax.doctor PATH... [--json]
+
+A PATH is an imzML file, an image, a landmark file, a manifest, a transform, a data set made by
+preprocess, or a run made by train. Exit code 0: usable (each doubt is a line `warning: ...`);
+2: not usable, one line per fault.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+from collections.abc import Callable
+
+from absl import flags
+
+from msi2he_jax import cli
+from msi2he_jax.errors import InputError
+
+FLAGS = cli.new_flags()
+flags.DEFINE_boolean("json", False, "Print what was read as JSON.", flag_values=FLAGS)
+flags.DEFINE_boolean("tic", False, "With --json: add each pixel's TIC.", flag_values=FLAGS)
+flags.DEFINE_boolean("checksum", True, "Compare the .ibd with its SHA-1.", flag_values=FLAGS)
+
+_IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".svs"}
+
+
+def run(values: flags.FlagValues, args: list[str]) -> int:
+    """Examines every path; returns the exit code."""
+    if not args:
+        raise InputError("PATH", "", "is required", "name files or folders to check")
+    examined = [examine(pathlib.Path(word), values) for word in args]
+    for found in examined:
+        _say(found, as_json=values.json)
+    if values.json:
+        print(json.dumps(examined, indent=2))
+    return cli.USER_ERROR if any(found["faults"] for found in examined) else cli.DONE
+
+
+def examine(path: pathlib.Path, values: flags.FlagValues) -> dict:
+    """Returns what was read of one path, with its `warnings` and `faults` (lists of str)."""
+    found = {"path": str(path), "kind": None, "warnings": [], "faults": []}
+    try:
+        found["kind"], check = _kind(path)
+        found.update(check(path, values, found["warnings"]))
+    except InputError as error:
+        found["faults"].append(str(error))
+    return found
+
+
+def _say(found: dict, *, as_json: bool) -> None:
+    """Prints one path's result: a summary on stdout, doubts and faults on stderr."""
+    for line in found["warnings"]:
+        print(f"warning: {found['path']}: {line}", file=sys.stderr)
+    for line in found["faults"]:
+        print(f"error: {line}", file=sys.stderr)
+    if not as_json and not found["faults"]:
+        known = {"path", "kind", "warnings", "faults", "tic"}
+        facts = ", ".join(f"{key} {value}" for key, value in found.items() if key not in known)
+        print(f"{found['path']}: {found['kind']}: {facts}")
+
+
+def _kind(path: pathlib.Path) -> tuple[str, Callable]:
+    """Tells what a path is and which function checks it."""
+    if not path.exists():
+        raise InputError(path, "", "no such file or folder")
+    if path.is_dir():
+        return _folder_kind(path)
+    suffix = path.suffix.lower()
+    if suffix in (".imzml", ".ibd"):
+        return "imzML", _imzml
+    if suffix in _IMAGES:
+        return "image", _image
+    if suffix == ".csv":
+        return _csv_kind(path)
+    if suffix == ".json":
+        return "transform", _transform
+    raise InputError(path, "", f"{suffix or 'no suffix'} is not a kind of file this reads")
+
+
+def _folder_kind(path: pathlib.Path) -> tuple[str, Callable]:
+    if (path / "checkpoints").is_dir():
+        return "run", _run_folder
+    if (path / "provenance.json").is_file():
+        return "data set", _data_set
+    hint = "a data set holds provenance.json, a run holds checkpoints/"
+    raise InputError(path, "", "is neither a data set nor a run", hint)
+
+
+def _csv_kind(path: pathlib.Path) -> tuple[str, Callable]:
+    with open(path, encoding="utf-8-sig", errors="replace") as handle:
+        header = handle.readline(10_000).lower()
+    if "sample_id" in header or "imzml" in header:
+        return "manifest", _manifest
+    return "landmarks", _landmarks
+
+
+def _imzml(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
+    from msi2he_jax.msi.imzml import open_imzml
+
+    imzml = open_imzml(path)
+    warnings += imzml.doubts
+    tic = imzml.tic()
+    if not tic.any():
+        warnings.append("every spectrum is empty or zero")
+    if values.checksum and imzml.verify_checksum() is None:
+        warnings.append("states no checksum of its .ibd")
+    facts = {
+        "pixels": imzml.n,
+        "grid": list(imzml.shape),
+        "origin_px": list(imzml.origin_px),
+        "missing_pixels": int((~imzml.mask).sum()),
+        "mode": imzml.storage,
+        "spectrum_type": imzml.spectrum_type,
+        "polarity": imzml.polarity,
+        "pixel_size_um": imzml.pixel_size_um and list(imzml.pixel_size_um),
+        "mz_range": list(imzml.mz_range),
+        "total_ion_count": float(tic.sum()),
+    }
+    return facts | (_pixels(imzml, tic) if values.json and values.tic else {})
+
+
+def _pixels(imzml, tic) -> dict:
+    return {
+        "coordinates": imzml.coordinates.tolist(),
+        "mask": imzml.mask.astype(int).tolist(),
+        "tic": tic.tolist(),
+    }
+
+
+def _image(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
+    from msi2he_jax import histology
+
+    image = _read_image(path, warnings)
+    tissue = float(histology.tissue_mask(image.pixels).mean())
+    if not 0.005 < tissue < 0.995:
+        warnings.append(f"tissue covers {tissue:.1%} of it: is this a scan of a section?")
+    size = list(image.pixels.shape[:2])
+    return {"size_px": size, "um_per_px": image.um_per_px, "tissue_fraction": round(tissue, 4)}
+
+
+def _read_image(path: pathlib.Path, warnings: list[str]):
+    """Reads an image; one that states no pixel size is a doubt here, since the manifest can."""
+    from msi2he_jax.histology import read_histology
+
+    try:
+        return read_histology(path)
+    except InputError as error:
+        if "um_per_px" not in str(error):
+            raise
+        warnings.append("states no pixel size: give histology_um_per_px in the manifest")
+        return read_histology(path, um_per_px=1.0)
+
+
+def _landmarks(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
+    import numpy as np
+
+    from msi2he_jax.registration import control_points
+    from msi2he_jax.registration.landmarks import read_landmarks
+
+    points = read_landmarks(path)
+    fit = points.select("fit")
+    moving, fixed = fit.msi_yx_um, fit.histology_yx_um
+    matrix = control_points.estimate_affine(moving, fixed, source=path)
+    facts = {"points": len(points), "fit": len(fit), "mirrored": bool(np.linalg.det(matrix) < 0)}
+    if len(points.select("eval")) == 0:
+        warnings.append("has no `eval` points: a fit cannot be judged by the points it was made of")
+    if len(fit) > 3:
+        errors = control_points.leave_one_out_errors(moving, fixed)
+        facts["leave_one_out_median_um"] = float(np.median(errors))
+    return facts
+
+
+def _manifest(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
+    from msi2he_jax.data.manifest import read_manifest
+
+    samples = read_manifest(path)
+    without = [sample.sample_id for sample in samples if sample.landmarks is None]
+    if without:
+        warnings.append(f"no landmarks for {', '.join(without)}: they cannot be training pairs")
+    groups = {sample.group_id for sample in samples}
+    if len(groups) < 3:
+        warnings.append(f"{len(groups)} group(s): a split into three parts needs at least three")
+    return {"samples": len(samples), "groups": len(groups)}
+
+
+def _transform(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
+    import numpy as np
+
+    from msi2he_jax.registration.export import read_transform
+
+    matrix, displacement = read_transform(path)[:2]
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+    if not 0.5 < scale < 2:
+        warnings.append(f"scales by {scale:.3g}: are both sides in micrometres?")
+    return {"scale": scale, "deformable": displacement is not None}
+
+
+def _data_set(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
+    from msi2he_jax.data.builder import read_split
+
+    counts = {split: len(read_split(path, split)) for split in ("train", "validation", "test")}
+    warnings += [f"its {split} split is empty" for split, count in counts.items() if not count]
+    return {"examples": counts}
+
+
+def _run_folder(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
+    from msi2he_jax.inference import load_model
+
+    model = load_model(path, "latest")
+    if not (path / "results.json").is_file():
+        warnings.append("has not been scored yet: run evaluate")
+    return {"model": model.config.name, "step": int(model.step)}
+
+
+main = cli.verb(run, FLAGS, __doc__)
+
+if __name__ == "__main__":
+    sys.exit(main())
