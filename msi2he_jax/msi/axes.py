@@ -15,7 +15,7 @@ _MOST_BINS = 50_000_000
 _SAMPLED_SPECTRA = 200
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class MassAxis:
     """Increasing m/z values; a bin reaches half-way to its neighbours.
 
@@ -111,8 +111,8 @@ def estimate_axis_step_ppm(imzml: Imzml) -> float:
 
     Profile spectra: the 10th percentile of their relative spacing, so that few apexes are lost.
     Centroid spectra and files of a few channels: a quarter of the 5th percentile of the spacing
-    within a spectrum, so that neighbouring peaks stay apart. Rounded to two digits, at least 0.5, at most 500 (profile)
-    or 100 ppm.
+    within a spectrum, so that neighbouring peaks stay apart. Rounded to two digits, at least 0.5,
+    at most 500 (profile) or 100 ppm.
 
     Args:
         imzml: An open file.
@@ -128,15 +128,41 @@ def estimate_axis_step_ppm(imzml: Imzml) -> float:
     return float(f"{np.clip(step, 0.5, 500 if profile else 100):.2g}")
 
 
+def estimate_gap_tol_da(imzml: Imzml) -> float:
+    """Suggests the widest distance between profile points that is still to be interpolated.
+
+    Three times the median spacing where that is largest: spacing grows with m/z in most analysers,
+    so the median is taken in each tenth of the points, from up to 200 spectra.
+
+    Args:
+        imzml: An open file of profile spectra.
+
+    Returns:
+        Da; infinite where no spectrum has two points.
+    """
+    mz, gaps = _sampled_gaps(imzml)
+    if not len(gaps):
+        return float("inf")
+    parts = np.array_split(gaps[np.argsort(mz, kind="stable")], min(10, len(gaps)))
+    return 3.0 * max(float(np.median(part)) for part in parts)
+
+
 def relative_spacing_ppm(imzml: Imzml) -> np.ndarray:
     """Returns the positive distances of neighbouring points of some spectra, ppm, float64 [n]."""
+    mz, gaps = _sampled_gaps(imzml)
+    return gaps / np.maximum(mz, 1e-12) * 1e6
+
+
+def _sampled_gaps(imzml: Imzml) -> tuple[np.ndarray, np.ndarray]:
+    """Returns m/z and positive distance to the next point in the same spectrum, of a sample."""
     chosen = sample_indices(imzml, 1 if imzml.shares_mz else _SAMPLED_SPECTRA)
-    gaps = []
+    all_mz, gaps = [np.zeros(0)], [np.zeros(0)]
     for block in imzml.packed(chosen):
         for mz, _ in block.spectra():
-            gaps.append(np.diff(mz) / np.maximum(mz[:-1], 1e-12) * 1e6)
-    gaps = np.concatenate(gaps) if gaps else np.zeros(0)
-    return gaps[gaps > 0]
+            all_mz.append(mz[:-1])
+            gaps.append(np.diff(mz))
+    mz, gap = np.concatenate(all_mz), np.concatenate(gaps)
+    return mz[gap > 0], gap[gap > 0]
 
 
 def sample_indices(imzml: Imzml, count: int = _SAMPLED_SPECTRA) -> np.ndarray:

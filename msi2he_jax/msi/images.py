@@ -73,7 +73,7 @@ def _window_bins(axis: MassAxis, peaks: Peaks, window: str | float) -> tuple[np.
     slack = 1e-12  # A bound is itself a bin's centre; it must not be lost to rounding.
     first = np.searchsorted(axis.mz, lower * (1 - slack))
     last = np.searchsorted(axis.mz, upper * (1 + slack), "right") - 1
-    nearest = np.abs(axis.mz[None, :] - peaks.mz[:, None]).argmin(1) if (last < first).any() else 0
+    nearest = np.searchsorted((axis.mz[1:] + axis.mz[:-1]) / 2, peaks.mz, "right")
     empty = last < first
     return np.where(empty, nearest, first), np.where(empty, nearest, last)
 
@@ -97,14 +97,21 @@ def _shared_weights(mz, axis, method, first, last, gap_tol_da) -> np.ndarray:
         bins = axis.nearest(mz)[:, None]
         return ((bins >= first) & (bins <= last)).astype(np.float64)
     for k, (low, high) in enumerate(zip(first, last, strict=True)):
-        at = axis.mz[low : high + 1]
-        near = slice(
-            max(np.searchsorted(mz, at[0], "right") - 1, 0), np.searchsorted(mz, at[-1]) + 1
-        )
-        local = mz[near]
-        for j, unit in enumerate(np.eye(len(local))):
-            weight[near.start + j, k] = interpolate(at, local, unit, gap_tol_da).sum()
+        weight[:, k] = _line_weights(axis.mz[low : high + 1], mz, gap_tol_da)
     return weight
+
+
+def _line_weights(at: np.ndarray, mz: np.ndarray, gap_tol_da: float | None) -> np.ndarray:
+    """Returns what each point adds to the sum of `interpolate` over `at`, float64 [P]."""
+    at = at[(at >= mz[0]) & (at <= mz[-1])]
+    left = np.searchsorted(mz, at, "right") - 1
+    right = np.minimum(left + 1, len(mz) - 1)
+    width = mz[right] - mz[left]
+    part = np.divide(at - mz[left], width, out=np.zeros(len(at)), where=width > 0)
+    tolerance = np.inf if gap_tol_da is None else gap_tol_da
+    kept = (width <= tolerance) | (at == mz[left])
+    left, right, part = left[kept], right[kept], part[kept]
+    return np.bincount(left, 1 - part, len(mz)) + np.bincount(right, part, len(mz))
 
 
 def _read_linear(imzml, axis, first, last, gap_tol_da) -> np.ndarray:
@@ -184,13 +191,17 @@ def intensity_scale(images: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -
     Returns:
         float64 [K]; where that percentile is 0 the channel's maximum, where that is 0 too, 1.
     """
-    pixels = [image[mask] for image, mask in zip(images, masks, strict=True)]
-    pooled = np.concatenate(pixels).astype(np.float64)
-    if not len(pooled):
+    if not any(mask.any() for mask in masks):
         raise InputError("ion images", "mask", "holds no pixel to take a scale from")
-    scale = np.percentile(pooled, PERCENTILE, axis=0)
-    scale = np.where(scale > 0, scale, pooled.max(axis=0))
-    return np.where(scale > 0, scale, 1.0)
+    pairs = list(zip(images, masks, strict=True))
+    channels = range(images[0].shape[-1])
+    # One channel at a time: a whole cohort need not be held twice.
+    return np.array([_scale([image[mask, k] for image, mask in pairs]) for k in channels])
+
+
+def _scale(pixels: list[np.ndarray]) -> float:
+    pooled = np.concatenate(pixels).astype(np.float64)
+    return float(np.percentile(pooled, PERCENTILE)) or float(pooled.max()) or 1.0
 
 
 def apply_scale(images: np.ndarray, scale: np.ndarray, transform: str = "sqrt") -> np.ndarray:

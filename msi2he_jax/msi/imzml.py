@@ -17,7 +17,7 @@ from msi2he_jax.msi import imzml_index
 from msi2he_jax.msi.imzml_index import ArrayTable
 from msi2he_jax.msi.imzml_xml import read_xml
 
-_BLOCK_POINTS = 1 << 20
+_BLOCK_POINTS = 1 << 18
 DUPLICATES = ("refuse", "first", "sum")
 
 
@@ -111,6 +111,7 @@ class Imzml:
         self.spectrum_type, no_type = imzml_index.one_tag(xml, modes, "the spectrum type")
         self.polarity, no_sign = imzml_index.one_tag(xml, signs, "the polarity")
         self.pixel_size_um, no_size = imzml_index.pixel_size_um(xml)
+        odd += imzml_index.extent_doubts(self._mz, self._intensity, len(self._data))
         if xml.scientific:
             odd.append("some integers are in scientific notation, which may have lost digits")
         if xml.declared_count not in (None, len(xml.table)):
@@ -288,6 +289,12 @@ class Imzml:
         raise InputError(self.path, self.where(int(indices[which])), why, hint)
 
     def _check_sorted(self, mz: np.ndarray, starts: np.ndarray, indices: np.ndarray) -> None:
+        ends = starts[1:][np.diff(starts) > 0] - 1
+        holes = ends[mz[ends] == 0]
+        if len(holes):
+            which = int(np.searchsorted(starts, holes[0], "right")) - 1
+            why = "every m/z is 0, as in a hole of an .ibd that was not copied whole"
+            raise InputError(self.path, self.where(int(indices[which])), why)
         falls = np.flatnonzero(mz[1:] < mz[:-1]) + 1
         falls = falls[~np.isin(falls, starts)]
         if len(falls):

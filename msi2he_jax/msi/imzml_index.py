@@ -48,6 +48,7 @@ class ArrayTable:
         length: int64 [N], number of values.
         encoded: int64 [N], bytes in the file.
         format: int64 [N], index into `dtypes` and `zlib`.
+        repaired: Whether offsets had overflowed 32 bits.
         dtypes: numpy type per format.
         zlib: Whether packed, per format.
     """
@@ -56,6 +57,7 @@ class ArrayTable:
     length: np.ndarray
     encoded: np.ndarray
     format: np.ndarray
+    repaired: bool
     dtypes: tuple[np.dtype, ...]
     zlib: tuple[bool, ...]
 
@@ -134,7 +136,9 @@ def array_table(xml: XmlIndex, path: Path, kind: str, ibd_bytes: int) -> ArrayTa
             lambda i: f"ends at byte {offset[i] + encoded[i]}, the .ibd has {ibd_bytes}",
             "the .ibd is cut off or belongs to another imzML",
         )
-    return ArrayTable(offset, length, encoded, number, dtypes, tuple(each.zlib for each in formats))
+    repaired = bool((offset != column(xml, f"{kind}_offset")).any())
+    packed = tuple(each.zlib for each in formats)
+    return ArrayTable(offset, length, encoded, number, repaired, dtypes, packed)
 
 
 def _check_encoded(path, name, formats, dtypes, number, length, encoded) -> None:
@@ -143,6 +147,8 @@ def _check_encoded(path, name, formats, dtypes, number, length, encoded) -> None
         chosen = number == k
         plain = length * dtype.itemsize
         absent = chosen & (encoded == ABSENT)
+        if not each.zlib:
+            absent |= chosen & (encoded == 0)  # some writers leave it at 0
         if each.zlib and absent.any():
             _refuse(path, absent, name, lambda i: "is compressed but states no encoded length")
         encoded[absent] = plain[absent]
@@ -194,6 +200,25 @@ def _refuse(path, bad: np.ndarray, name: str, why, hint: str = "") -> None:
     first = int(np.flatnonzero(bad)[0])
     more = f"; {int(bad.sum())} spectra in all" if bad.sum() > 1 else ""
     raise InputError(path, f"spectrum {first + 1}, {name}", why(first) + more, hint)
+
+
+def extent_doubts(mz: ArrayTable, intensity: ArrayTable, ibd_bytes: int) -> list[str]:
+    """Says what is odd about where the arrays lie: repaired, overlapping, or leaving much unused."""
+    doubts = []
+    if mz.repaired or intensity.repaired:
+        doubts.append("offsets had overflowed 32 bits and were repaired")
+    extents = [
+        np.stack([each.offset, each.encoded], 1)[each.length > 0] for each in (mz, intensity)
+    ]
+    extents = np.unique(np.concatenate(extents), axis=0)
+    ends = extents.sum(axis=1)
+    overlaps = int((extents[1:, 0] < np.maximum.accumulate(ends)[:-1]).sum())
+    if overlaps:
+        doubts.append(f"{overlaps} arrays overlap others in the .ibd")
+    unused = 1 - (int(extents[:, 1].sum()) + 16) / ibd_bytes
+    if unused > 0.01:
+        doubts.append(f"{100 * unused:.2g} % of the .ibd belongs to no spectrum")
+    return doubts
 
 
 def check_lengths(path: Path, mz: ArrayTable, intensity: ArrayTable) -> None:

@@ -72,10 +72,11 @@ class Template:
                 position = hit.end()
             if not found:
                 return total, position
-            rows.extend(self._rows(found).ravel().tolist())
+            rows.frombytes(self.rows(found).tobytes())
             total += len(found)
 
-    def _rows(self, found: list[tuple[bytes, ...]]) -> np.ndarray:
+    def rows(self, found: list[tuple[bytes, ...]]) -> np.ndarray:
+        """Returns what the groups of several matches say, int64 [n, len(FIELDS)]."""
         rows = np.full((len(found), len(FIELDS)), ABSENT, np.int64)
         rows[:, FIELDS.index("z")] = 1
         rows[:, FIELDS.index("format")] = self.format_number
@@ -83,8 +84,16 @@ class Template:
         return rows
 
 
-def make_template(raw: bytes, kinds: list[str], format_number: int) -> Template | None:
-    """Makes a template of a parsed spectrum's bytes, or None where it would not be safe."""
+def make_template(raw: bytes, kinds: list[str], row: array) -> Template | None:
+    """Makes a template of a parsed spectrum, or None where it would not be safe.
+
+    Args:
+        raw: Its bytes.
+        kinds: Its arrays in order: "mz", "intensity", "other".
+        row: What Expat made of it, in the order of `FIELDS`; the template must give the same.
+    """
+    if len(kinds) != 2 or b"<!" in raw:
+        return None
     columns: list[int] = []
     pieces: list[bytes] = [rb"\s*"]
     position, arrays = 0, 0
@@ -99,7 +108,12 @@ def make_template(raw: bytes, kinds: list[str], format_number: int) -> Template 
     }
     if arrays != 2 or len(set(columns)) != len(columns) or not expected <= set(columns):
         return None
-    return Template(re.compile(b"".join(pieces)), columns, format_number)
+    template = Template(re.compile(b"".join(pieces)), columns, row[-1])
+    if template.pattern.groups != len(columns):
+        return None
+    found = template.pattern.fullmatch(raw)
+    agrees = found and template.rows([found.groups()]).ravel().tolist() == list(row)
+    return template if agrees else None
 
 
 def _tag_pattern(tag: bytes, kind: list[str], columns: list[int]) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import mmap
+import re
 from array import array
 from pathlib import Path
 from xml.parsers import expat
@@ -37,6 +38,7 @@ from msi2he_jax.msi.imzml_template import (
 )
 
 _CHUNK = 1 << 22
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,400}(\.[0-9]*)?([eE][+-]?[0-9]{1,4})?\s*", re.ASCII)
 _TEMPLATES, _PATIENCE = 4, 64
 _SCOPES = frozenset(
     [
@@ -135,7 +137,7 @@ class _Reader:
         self.group_id = ""
         self.root: str | None = None
         self.skipped = 0
-        self.span = (-1, -1)
+        self.span, self.spectrum_start = (-1, -1), -1
         self.templates: list[Template] = []
         self.misses, self.hits = 0, 0
         self.parser = expat.ParserCreate()
@@ -186,28 +188,25 @@ class _Reader:
 
     def _skim(self, text: mmap.mmap, position: int) -> int:
         """Takes all following spectra that look like a parsed one; returns where it stopped."""
-        start = position
-        for template in [*self.templates, None]:
-            if template is None:
-                template = self._new_template(text)
-                if template is None:
-                    break
-            count, end = template.take(text, position, self.rows)
+        start, self.misses = position, self.misses + 1
+        self._learn_template(text)
+        count = 1
+        while count:
+            count = 0
+            for template in self.templates:
+                taken, position = template.take(text, position, self.rows)
+                count += taken
             self.hits += count
-            if count:
-                position = end
-                break
-        self.misses += position == start
         self.skipped += position - start
         return position
 
-    def _new_template(self, text: mmap.mmap) -> Template | None:
-        if len(self.templates) >= _TEMPLATES or len(self.last_kinds) != 2:
-            return None
-        template = make_template(text[slice(*self.span)], self.last_kinds, self.last_format)
-        if template is not None:
-            self.templates.append(template)
-        return template
+    def _learn_template(self, text: mmap.mmap) -> None:
+        """Makes a template of the spectrum just parsed; it must give the row that Expat gave."""
+        if len(self.templates) < _TEMPLATES:
+            raw, row = text[slice(*self.span)], self.rows[-len(FIELDS) :]
+            template = make_template(raw, [kind for kind, _ in self.arrays], row)
+            if template is not None:
+                self.templates.append(template)
 
     # Expat's events ------------------------------------------------------------------------------
 
@@ -289,9 +288,7 @@ class _Reader:
             row += [self._integer(values.get(code), code) for code in (OFFSET, LENGTH)]
             row.append(self._integer(values[ENCODED], ENCODED) if ENCODED in values else ABSENT)
             formats.append(self._format(array_params, kind))
-        self.last_format = self._format_number(tuple(formats))
-        self.last_kinds = [kind for kind, _ in self.arrays]
-        self.rows.extend([*row, self.last_format])
+        self.rows.extend([*row, self._format_number(tuple(formats))])
 
     def _one_array(self, kind: str) -> list[Param]:
         found = [params for name, params in self.arrays if name == kind]
@@ -325,17 +322,10 @@ class _Reader:
         where = f"spectrum {self._spectrum()}, {_NAMES[code]}"
         if text is None:
             raise InputError(self.path, where, f"is missing ({code})")
-        try:
-            return int(text)
-        except ValueError:
-            pass
-        try:
-            number = float(text)
-        except ValueError:
-            number = float("nan")
+        number = float(text) if _NUMBER.fullmatch(text) else float("nan")
         if not (abs(number) < 2**53 and number == int(number)):
             raise InputError(self.path, where, f"is {text[:40]!r}, an integer was expected")
-        self.scientific = True
+        self.scientific |= "e" in text.lower()
         return int(number)
 
 

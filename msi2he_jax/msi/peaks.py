@@ -11,7 +11,7 @@ from msi2he_jax.errors import InputError
 from msi2he_jax.msi.axes import MassAxis
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Peaks:
     """Peaks in order of m/z.
 

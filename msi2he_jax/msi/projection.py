@@ -36,6 +36,8 @@ def project(
         raise InputError("projection", "method", f"is {method!r}", f"one of {', '.join(METHODS)}")
     if images.ndim != 3 or images.shape[:2] != mask.shape:
         raise InputError("projection", "mask", f"{mask.shape} does not fit {images.shape}")
+    if not np.isfinite(images[mask]).all():
+        raise InputError("projection", "images", "hold values that are not finite")
     view = np.zeros((*mask.shape, 3), np.uint8)
     pixels = _standardize(images[mask].astype(np.float64))
     if len(pixels):
@@ -87,7 +89,9 @@ def _tsne(pixels: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(pixels) - 1) / 3)
-    tsne = TSNE(n_components=3, perplexity=perplexity, init="pca", random_state=seed)
+    start = principal_components(pixels, 3)
+    start *= 1e-4 / max(start[:, 0].std(), 1e-300)
+    tsne = TSNE(n_components=3, perplexity=perplexity, init=start, random_state=seed)
     return tsne.fit_transform(pixels).astype(np.float64)
 
 

@@ -10,6 +10,7 @@ from msi2he_jax.errors import InputError
 from msi2he_jax.msi.axes import (
     MassAxis,
     estimate_axis_step_ppm,
+    estimate_gap_tol_da,
     mass_axis,
     sample_indices,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "MassAxis",
     "Peaks",
     "estimate_axis_step_ppm",
+    "estimate_gap_tol_da",
     "interpolation_inflation",
     "is_discrete",
     "mass_axis",
@@ -65,9 +67,9 @@ def interpolation_inflation(imzml: Imzml, axis: MassAxis) -> float:
         axis: The mass axis.
 
     Returns:
-        Interpolated total over measured total inside the axis, for spectra summed into bins; NaN
-        where there is no signal. Near the number of axis bins per measured point for profile
-        spectra, for which totals say nothing; 30 to 500 is usual for centroid spectra.
+        Sum of the interpolated spectra over the measured total inside the axis; NaN where there is
+        no signal. 30 to 500 is usual for centroid spectra. For profile spectra it is the number of
+        bins per point, and no fault.
     """
     dense = true = 0.0
     for block in imzml.packed(sample_indices(imzml)):
