@@ -1,0 +1,1 @@
+"""Throughput benchmarks: ratios inside one run, variants in turn, machine and versions recorded."""
