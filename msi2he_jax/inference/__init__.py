@@ -1,0 +1,1 @@
+"""Using a trained generator: loading it, and applying it to images of any size."""
