@@ -199,11 +199,12 @@ def _refuse(path, bad: np.ndarray, name: str, why, hint: str = "") -> None:
     """Names the first bad spectrum and how many there are."""
     first = int(np.flatnonzero(bad)[0])
     more = f"; {int(bad.sum())} spectra in all" if bad.sum() > 1 else ""
-    raise InputError(path, f"spectrum {first + 1}, {name}", why(first) + more, hint)
+    field = f"spectrum {first + 1}, {name}" if name else f"spectrum {first + 1}"
+    raise InputError(path, field, why(first) + more, hint)
 
 
 def extent_doubts(mz: ArrayTable, intensity: ArrayTable, ibd_bytes: int) -> list[str]:
-    """Says what is odd about where the arrays lie: repaired, overlapping, or leaving much unused."""
+    """Says what is odd about where arrays lie: repaired, overlapping, or leaving much unused."""
     doubts = []
     if mz.repaired or intensity.repaired:
         doubts.append("offsets had overflowed 32 bits and were repaired")

@@ -87,11 +87,10 @@ def _local_maxima(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
     maxima = np.flatnonzero(rising[:-1] & (np.diff(runs)[1:] < 0))
     minima = np.flatnonzero(~rising[:-1] & (np.diff(runs)[1:] >= 0))
     below = np.searchsorted(minima, maxima) - 1
-    # A side without a minimum runs downhill to the end of the axis.
-    left = np.where(below >= 0, ends[minima[np.maximum(below, 0)]] if len(minima) else 0, 0)
-    above = np.minimum(below + 1, max(len(minima) - 1, 0))
-    right_end = starts[minima[above]] if len(minima) else len(spectrum) - 1
-    right = np.where(below + 1 < len(minima), right_end, len(spectrum) - 1)
+    # A side without a minimum runs downhill to the first or last run of the axis.
+    valleys = np.concatenate([[0], minima, [len(starts) - 1]])
+    left = np.minimum(ends[valleys[below + 1]], starts[maxima])
+    right = np.maximum(starts[valleys[below + 2]], ends[maxima])
     return (starts[maxima] + ends[maxima]) // 2, left, right
 
 

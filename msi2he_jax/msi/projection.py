@@ -87,12 +87,14 @@ def principal_components(pixels: np.ndarray, count: int) -> np.ndarray:
 
 def _tsne(pixels: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     perplexity = min(30.0, (len(pixels) - 1) / 3)
     start = principal_components(pixels, 3)
     start *= 1e-4 / max(start[:, 0].std(), 1e-300)
     tsne = TSNE(n_components=3, perplexity=perplexity, init=start, random_state=seed)
-    return tsne.fit_transform(pixels).astype(np.float64)
+    with threadpool_limits(1):  # Threads would add up in another order every time.
+        return tsne.fit_transform(pixels).astype(np.float64)
 
 
 def _umap(pixels: np.ndarray, seed: int) -> np.ndarray:
