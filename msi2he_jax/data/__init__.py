@@ -1,0 +1,1 @@
+"""Paired data: manifest, split, registered pairs, shards with their provenance, loader."""

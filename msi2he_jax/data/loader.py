@@ -1,0 +1,226 @@
+"""Training data in memory: whole splits as arrays, and random batches drawn on the device.
+
+Batches are a pure function of (seed, step), so a resumed run draws what it would have drawn. The
+order of an epoch is `permutation(seed, epoch, size)`, which any other loader can follow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from msi2he_jax.data.builder import read_split
+from msi2he_jax.data.provenance import read_provenance
+from msi2he_jax.errors import InputError
+from msi2he_jax.msi.images import apply_scale
+
+_ORDER, _AUGMENT = 0, 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arrays:
+    """A split of N pairs on one padded grid; padding lies below and to the right.
+
+    Attributes:
+        msi: float32 [N, H, W, K], scaled to [0, 1]; 0 where not measured.
+        histology: uint8 [N, H, W, 3], sRGB; padded with the pad value.
+        tissue_mask: bool [N, H, W], stained tissue where MSI was measured.
+        valid_mask: bool [N, H, W], inside the pair's own extent and measured by MSI.
+        view: uint8 [N, H, W, 3], the three-channel view of the MSI.
+        extent_px: int32 [N, 2], each pair's own (rows, columns).
+        um_per_px: float32 [N], pixel size, um.
+        msi_to_histology: float64 [N, 3, 3], acting on (x, y, 1), um.
+        sample_ids: N names.
+        group_ids: N names of patients.
+    """
+
+    msi: np.ndarray
+    histology: np.ndarray
+    tissue_mask: np.ndarray
+    valid_mask: np.ndarray
+    view: np.ndarray
+    extent_px: np.ndarray
+    um_per_px: np.ndarray
+    msi_to_histology: np.ndarray
+    sample_ids: tuple[str, ...]
+    group_ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def device_dict(self, dtype=np.float32) -> dict[str, np.ndarray]:
+        """Returns what `sample_batch` needs, `msi` as `dtype`: put it on the device once."""
+        return {
+            "msi": self.msi.astype(dtype),
+            "histology": self.histology,
+            "tissue_mask": self.tissue_mask,
+            "valid_mask": self.valid_mask,
+            "extent_px": self.extent_px,
+        }
+
+
+def load_arrays(
+    data_dir: str | os.PathLike,
+    split: str,
+    *,
+    multiple_of: int = 1,
+    pad_value: int | None = None,
+) -> Arrays:
+    """Loads a whole split, scaled as its provenance says.
+
+    Args:
+        data_dir: A folder written by `write_dataset`.
+        split: "train", "validation" or "test".
+        multiple_of: Rows and columns of the common grid are a multiple of this, px.
+        pad_value: 0..255 for histology outside a pair's extent; None takes the data's own.
+
+    Raises:
+        InputError: the folder is damaged, or the split is empty.
+    """
+    provenance = read_provenance(data_dir)
+    examples = read_split(data_dir, split)
+    if not examples:
+        raise InputError(data_dir, split, "holds no example", "choose another split")
+    shapes = np.array([example["msi"].shape[:2] for example in examples], np.int32)
+    size = tuple(int(-(-most // multiple_of) * multiple_of) for most in shapes.max(axis=0))
+    pad_value = provenance["pad_value"] if pad_value is None else pad_value
+    valid = _stack(examples, "msi_mask", size, False)
+    return Arrays(
+        msi=_scaled_msi(examples, size, provenance["scaling"]),
+        histology=_stack(examples, "histology", size, pad_value),
+        tissue_mask=_stack(examples, "tissue_mask", size, False) & valid,
+        valid_mask=valid,
+        view=_stack(examples, "view", size, 0),
+        extent_px=shapes,
+        um_per_px=np.array([example["um_per_px"] for example in examples], np.float32),
+        msi_to_histology=np.stack([example["msi_to_histology"] for example in examples]),
+        sample_ids=tuple(example["sample_id"] for example in examples),
+        group_ids=tuple(example["group_id"] for example in examples),
+    )
+
+
+def _stack(examples: list[dict], name: str, size: tuple[int, int], fill) -> np.ndarray:
+    first = examples[0][name]
+    stacked = np.full((len(examples), *size, *first.shape[2:]), fill, first.dtype)
+    for row, example in zip(stacked, examples, strict=True):
+        height, width = example[name].shape[:2]
+        row[:height, :width] = example[name]
+    return stacked
+
+
+def _scaled_msi(examples: list[dict], size: tuple[int, int], scaling: dict) -> np.ndarray:
+    scale, transform = np.asarray(scaling["scale"]), scaling["transform"]
+    scaled = [{"msi": apply_scale(example["msi"], scale, transform)} for example in examples]
+    return _stack(scaled, "msi", size, 0)
+
+
+def permutation(seed: int, epoch, size: int) -> jax.Array:
+    """Returns the order in which an epoch visits the examples.
+
+    Args:
+        seed: Any integer; may be traced.
+        epoch: Any integer; may be traced.
+        size: Number of examples.
+
+    Returns:
+        int32 [size].
+    """
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _ORDER), epoch)
+    return jax.random.permutation(key, size)
+
+
+def sample_batch(
+    arrays: dict[str, jax.Array],
+    *,
+    step,
+    seed: int,
+    batch_size: int,
+    crop_px: int = 0,
+    flip: bool = False,
+    rotate: bool = False,
+) -> dict[str, jax.Array]:
+    """Draws a batch; pure, and fit for use inside `jax.jit` and `jax.lax.scan`.
+
+    Args:
+        arrays: `msi` [N, H, W, K] float in [0, 1] or unsigned integer (full range is 1),
+            `histology` uint8 [N, H, W, 3], `tissue_mask` and `valid_mask` bool [N, H, W], and
+            `extent_px` int32 [N, 2], the part of the grid that crops are taken from.
+        step: int32 scalar, may be traced; batch `step` holds positions step * batch_size + i of the
+            epochs' permutations laid end to end.
+        seed: Fixes order and augmentation.
+        batch_size: B.
+        crop_px: Side of a random square crop, px; 0 takes the whole grid.
+        flip: Flips rows and columns at random.
+        rotate: Turns by a random multiple of 90 degrees; only where the result is square.
+
+    Returns:
+        `msi` float [B, h, w, K] in [0, 1] (float32, or as stored if float), `image` float32
+        [B, h, w, 3] in [-1, 1], `tissue_mask` and `valid_mask` bool [B, h, w], `index` int32 [B].
+    """
+    count = arrays["msi"].shape[0]
+    position = jnp.asarray(step, jnp.int32) * batch_size + jnp.arange(batch_size)
+    index = _epoch_order(position, seed, count, batch_size)
+    key = jax.random.fold_in(jax.random.key(seed), _AUGMENT)
+    keys = jax.vmap(lambda each: jax.random.fold_in(key, each))(position)
+    names = ("msi", "histology", "tissue_mask", "valid_mask")
+    pick = functools.partial(
+        _augmented, [arrays[name] for name in names], arrays["extent_px"], crop_px, flip, rotate
+    )
+    msi, histology, tissue, valid = jax.vmap(pick)(index, keys)
+    return {
+        "msi": _unit(msi),
+        "image": histology.astype(jnp.float32) / 127.5 - 1.0,
+        "tissue_mask": tissue,
+        "valid_mask": valid,
+        "index": index,
+    }
+
+
+def _epoch_order(position: jax.Array, seed: int, count: int, batch_size: int) -> jax.Array:
+    """Looks positions up in the permutations of the few epochs that a batch can touch."""
+    first = position[0] // count
+    epochs = first + jnp.arange((batch_size - 1) // count + 2)
+    orders = jax.vmap(lambda epoch: permutation(seed, epoch, count))(epochs)
+    return orders[position // count - first, position % count]
+
+
+def _augmented(arrays, extents, crop_px, flip, rotate, index, key) -> list[jax.Array]:
+    """Crops, turns and flips one example, all its arrays alike."""
+    height, width = arrays[0].shape[1:3]
+    crop = (min(crop_px or height, height), min(crop_px or width, width))
+    crop_key, turn_key, flip_key = jax.random.split(key, 3)
+    room = jnp.maximum(extents[index] - jnp.array(crop), 0)
+    start = jax.random.randint(crop_key, (2,), 0, room + 1) if crop_px else jnp.zeros(2, jnp.int32)
+    turns = jnp.array(0)
+    if rotate and crop[0] == crop[1]:
+        turns = jax.random.randint(turn_key, (), 0, 4)
+    flips = jax.random.bernoulli(flip_key, shape=(2,)) if flip else jnp.zeros(2, bool)
+    parts = [_crop(array, index, start, crop) for array in arrays]
+    return [_turned(part, turns, flips, rotate) for part in parts]
+
+
+def _crop(array: jax.Array, index, start: jax.Array, crop: tuple[int, int]) -> jax.Array:
+    rest = array.shape[3:]
+    origin = (index, start[0], start[1], *(0 for _ in rest))
+    return jax.lax.dynamic_slice(array, origin, (1, *crop, *rest))[0]
+
+
+def _turned(part: jax.Array, turns: jax.Array, flips: jax.Array, rotate: bool) -> jax.Array:
+    """Rotates by `turns` * 90 degrees, then flips: one transposition and two flips at most."""
+    if rotate and part.shape[0] == part.shape[1]:
+        part = jnp.where(turns % 2 == 1, jnp.swapaxes(part, 0, 1), part)
+    upside = ((turns == 1) | (turns == 2)) ^ flips[0]
+    mirror = ((turns == 2) | (turns == 3)) ^ flips[1]
+    part = jnp.where(upside, part[::-1], part)
+    return jnp.where(mirror, part[:, ::-1], part)
+
+
+def _unit(msi: jax.Array) -> jax.Array:
+    if jnp.issubdtype(msi.dtype, jnp.integer):
+        return msi.astype(jnp.float32) / jnp.iinfo(msi.dtype).max
+    return msi
