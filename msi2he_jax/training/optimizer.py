@@ -1,0 +1,57 @@
+"""Adam and its learning-rate schedule, per step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def make_schedule(
+    config: Any, *, steps: int, steps_per_epoch: int, learning_rate: float
+) -> Callable[[jax.Array | int], jax.Array | float]:
+    """Returns the learning rate as a function of the step.
+
+    `linear` is pix2pix' rule in whole epochs: constant, then falling in equal parts. `exact` steps it at the start of each epoch as
+    PyTorch's code does since 2020, so that the last epoch runs at 0; `fixed` at the end, so that it runs at 1 / (decaying epochs + 1).
+
+    Args:
+        config: Section `optimizer`: `schedule`, `schedule_form`, `decay_from`.
+        steps: Steps of the whole training.
+        steps_per_epoch: Batches that show every example once.
+        learning_rate: The constant part.
+
+    Source: `get_scheduler` of pytorch-CycleGAN-and-pix2pix, with `epoch_count=1`.
+    """
+    if config.schedule == "constant":
+        return lambda step: learning_rate
+    epochs = max(1, -(-steps // steps_per_epoch))
+    constant = min(epochs, round(config.decay_from * epochs))
+    late = 1 if config.schedule_form == "exact" else 0
+
+    def rate(step: jax.Array | int) -> jax.Array:
+        epoch = jnp.asarray(step) // steps_per_epoch + late
+        past = jnp.maximum(0, epoch + 1 - constant)
+        return learning_rate * jnp.maximum(0.0, 1.0 - past / (epochs - constant + 1))
+
+    return rate
+
+
+def make_optimizer(
+    config: Any, *, steps: int, steps_per_epoch: int, learning_rate: float
+) -> optax.GradientTransformation:
+    """Returns bias-corrected Adam with epsilon outside the root, as PyTorch and Keras have it.
+
+    Args:
+        config: Section `optimizer`.
+        steps: Steps of the whole training.
+        steps_per_epoch: Batches that show every example once.
+        learning_rate: Of the schedule's constant part.
+    """
+    schedule = make_schedule(
+        config, steps=steps, steps_per_epoch=steps_per_epoch, learning_rate=learning_rate
+    )
+    return optax.adam(schedule, b1=config.b1, b2=config.b2, eps=config.eps)
