@@ -19,6 +19,7 @@ K1, K2 = 0.01, 0.03
 GAUSSIAN_SIGMA_PX = 1.5
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 GAUSSIAN_WINDOW = 11
+STRIP_PX = 64
 
 
 @functools.partial(jax.jit, static_argnames=("win_size", "gaussian"))
@@ -46,8 +47,7 @@ def structural_similarity_map(im1, im2, *, data_range, win_size=None, gaussian=F
     pad = window.size // 2
     edges = ((0, 0), (pad, pad), (pad, pad), (0, 0))
     im1, im2 = (jnp.pad(x, edges, mode="symmetric") for x in (im1, im2))
-    luminance, structure = _terms(im1, im2, window, data_range, gaussian)
-    return luminance * structure
+    return _valid_map(im1, im2, window, data_range, gaussian)
 
 
 @functools.partial(jax.jit, static_argnames=("win_size", "gaussian"))
@@ -75,8 +75,8 @@ def structural_similarity(im1, im2, *, data_range, mask=None, win_size=None, gau
     """
     window = _window(im1, im2, win_size, gaussian)
     if mask is None:
-        luminance, structure = _terms(im1, im2, window, data_range, gaussian)
-        return jnp.mean(luminance * structure, axis=(1, 2, 3))
+        ssim = _valid_map(im1, im2, window, data_range, gaussian)
+        return jnp.mean(ssim, axis=(1, 2, 3))
     ssim = structural_similarity_map(
         im1, im2, data_range=data_range, win_size=win_size, gaussian=gaussian
     )
@@ -113,7 +113,7 @@ def ms_ssim(im1, im2, *, data_range, mask=None, scales=5):
     total = sum(MS_SSIM_WEIGHTS[:scales])
     for scale in range(scales):
         last = scale == scales - 1
-        value = _scale_score(im1, im2, share, data_range, with_luminance=last)
+        value = _scale_score(im1, im2, share, data_range, contrast_only=not last)
         score *= jnp.maximum(value, 0) ** (MS_SSIM_WEIGHTS[scale] / total)
         if not last:
             im1, im2, share = (x if x is None else _halve(x) for x in (im1, im2, share))
@@ -204,11 +204,12 @@ def _window(im1, im2, win_size, gaussian) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _terms(im1, im2, window, data_range, gaussian):
-    """The luminance and the contrast-structure term at every whole window.
+def _valid_map(im1, im2, window, data_range, gaussian, contrast_only=False):
+    """Structural similarity at every pixel whose window lies inside the image.
 
     The sum and the difference of the images carry all that is needed: var(x) + var(y) and
-    2 cov(x, y) are half the sum and half the difference of their variances.
+    2 cov(x, y) are half the sum and half the difference of their variances. Columns and channels
+    share an axis, so that one contiguous row is filtered without transposing.
 
     Args:
         im1: `[B, H, W, C]` float.
@@ -216,43 +217,78 @@ def _terms(im1, im2, window, data_range, gaussian):
         window: `[n]` weights, sum 1.
         data_range: Largest minus smallest possible value.
         gaussian: Whether population (True) or sample covariance is meant.
+        contrast_only: Leave the luminance term out (the coarse scales of MS-SSIM).
 
     Returns:
-        Two `[B, H - n + 1, W - n + 1, C]` float32.
+        `[B, H - n + 1, W - n + 1, C]` float32.
     """
-    im1, im2 = (jnp.asarray(x, jnp.float32) for x in (im1, im2))
-    mean_sum, var_sum = _moments(im1 + im2, window)
-    mean_diff, var_diff = _moments(im1 - im2, window)
+    batch, height, width, channels = im1.shape
+    rows, columns = height - window.size + 1, width - window.size + 1
     points = window.size**2
     unbias = 1.0 if gaussian else points / (points - 1)
-    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
-    sum_sq, diff_sq = mean_sum**2, mean_diff**2
-    luminance = ((sum_sq - diff_sq) / 2 + c1) / ((sum_sq + diff_sq) / 2 + c1)
-    structure = ((var_sum - var_diff) * (unbias / 2) + c2) / (
-        (var_sum + var_diff) * (unbias / 2) + c2
-    )
-    return luminance, structure
+
+    def along_rows(im1, im2):
+        along = functools.partial(_combine, window=window, axis=1, step=channels)
+        return *along(im1 + im2, None), *along(im1 - im2, None)
+
+    def along_columns(mean_sum, var_sum, mean_diff, var_diff):
+        along = functools.partial(_combine, window=window, axis=0, step=1)
+        mean_sum, var_sum = along(mean_sum, var_sum)
+        mean_diff, var_diff = along(mean_diff, var_diff)
+        value = _ratio(var_sum * unbias, var_diff * unbias, (K2 * data_range) ** 2)
+        if contrast_only:
+            return (value,)
+        return (value * _ratio(mean_sum**2, mean_diff**2, (K1 * data_range) ** 2),)
+
+    fields = tuple(x.astype(jnp.float32).reshape(batch, height, -1) for x in (im1, im2))
+    fields = _in_strips(along_rows, fields, height)
+    (value,) = _in_strips(along_columns, fields, rows)
+    return value.reshape(batch, rows, columns, channels)
 
 
-def _moments(field, window):
-    """Weighted local mean and population variance over whole square windows.
+def _ratio(of_sum, of_difference, constant):
+    return ((of_sum - of_difference) / 2 + constant) / ((of_sum + of_difference) / 2 + constant)
+
+
+def _in_strips(function, fields, rows):
+    """Applies a filter pass to every image; on CPU strip by strip, which keeps strips in cache.
+
+    XLA for CPU fuses one pass into the next and then repeats the first for every tap of the second;
+    a loop is the border it does not fuse across. Elsewhere `optimization_barrier` is.
 
     Args:
-        field: `[B, H, W, C]` float32.
-        window: `[n]` weights, sum 1.
+        function: Takes `[h, L]` fields, returns a tuple of `[h - halo, M]` fields.
+        fields: Tuple of `[B, rows + halo, L]`.
+        rows: Rows of the result.
 
     Returns:
-        Mean and variance, `[B, H - n + 1, W - n + 1, C]` each.
+        Tuple of `[B, rows, M]`.
     """
-    batch, height, width, channels = field.shape
-    # Columns and channels share an axis, so that one contiguous row is filtered without transposing.
-    flat = field.reshape(batch, height, width * channels)
-    mean, spread = _combine(flat, None, window, axis=2, step=channels)
-    # Kept apart: fused into the second pass, the first would be computed once per tap.
-    mean, spread = jax.lax.optimization_barrier((mean, spread))
-    mean, spread = _combine(mean, spread, window, axis=1, step=1)
-    shape = (batch, height - window.size + 1, width - window.size + 1, channels)
-    return mean.reshape(shape), spread.reshape(shape)
+    if jax.default_backend() != "cpu":
+        return jax.lax.optimization_barrier(jax.vmap(function)(*fields))
+    strip = min(STRIP_PX, rows)
+    starts = np.minimum(np.arange(0, rows, strip), rows - strip)
+    batch, height, _ = fields[0].shape
+    image, start = (i.ravel() for i in np.meshgrid(np.arange(batch), starts, indexing="ij"))
+    tall = strip + height - rows
+
+    def one(place):
+        corner = (place[0], place[1], 0)
+        return function(
+            *(jax.lax.dynamic_slice(f, corner, (1, tall, f.shape[2]))[0] for f in fields)
+        )
+
+    results = jax.lax.map(one, (jnp.asarray(image), jnp.asarray(start)))
+    return tuple(_joined(r.reshape(batch, starts.size, strip, -1), rows) for r in results)
+
+
+def _joined(strips, rows):
+    """Puts strips `[B, S, h, M]` below each other, `[B, rows, M]`; the last one overlaps."""
+    batch, count, strip, length = strips.shape
+    if count * strip == rows:
+        return strips.reshape(batch, rows, length)
+    whole = strips[:, :-1].reshape(batch, (count - 1) * strip, length)
+    return jnp.concatenate([whole, strips[:, -1, strip * count - rows :]], axis=1)
 
 
 def _combine(mean, spread, window, *, axis, step):
@@ -274,11 +310,10 @@ def _shifted(field, tap, *, axis, step, length):
     return jax.lax.slice_in_dim(field, tap * step, tap * step + length, axis=axis)
 
 
-def _scale_score(im1, im2, share, data_range, *, with_luminance):
+def _scale_score(im1, im2, share, data_range, *, contrast_only):
     """One scale's score per image and channel, `[B, C]`."""
     window = _window(im1, im2, None, gaussian=True)
-    luminance, structure = _terms(im1, im2, window, data_range, gaussian=True)
-    value = luminance * structure if with_luminance else structure
+    value = _valid_map(im1, im2, window, data_range, True, contrast_only)
     if share is None:
         return jnp.mean(value, axis=(1, 2))
     pad = window.size // 2
