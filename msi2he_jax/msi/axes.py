@@ -166,5 +166,5 @@ def _sampled_gaps(imzml: Imzml) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sample_indices(imzml: Imzml, count: int = _SAMPLED_SPECTRA) -> np.ndarray:
-    """Returns at most `count` numbers of spectra, spread evenly over the file, int64."""
+    """Returns at most `count` numbers of spectra, spread evenly over the file, int64 [n]."""
     return np.unique(np.linspace(0, imzml.n - 1, min(count, imzml.n)).astype(np.int64))

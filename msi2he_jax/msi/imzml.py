@@ -17,7 +17,7 @@ from msi2he_jax.msi import imzml_index
 from msi2he_jax.msi.imzml_index import ArrayTable
 from msi2he_jax.msi.imzml_xml import read_xml
 
-_BLOCK_POINTS = 1 << 18
+_BLOCK_POINTS = 1 << 15
 DUPLICATES = ("refuse", "first", "sum")
 
 

@@ -98,7 +98,8 @@ class LinearSum:
     def __init__(self, axis: MassAxis, gap_tol_da: float | None = None):
         self.axis, self.gap_tol_da = axis, gap_tol_da
         self.chunks = -(-len(axis.mz) // _CHUNK)
-        self.slope, self.offset, self.lines = np.zeros((3, self.chunks * _CHUNK))
+        self.line = np.zeros(self.chunks * _CHUNK, np.complex128)  # offset + 1j * slope
+        self.lines = np.zeros(self.chunks * _CHUNK, np.int64)
         self.hits = np.zeros(len(axis.mz))
 
     def add(self, block: Block, weight: np.ndarray) -> None:
@@ -108,51 +109,49 @@ class LinearSum:
             block: n spectra with their own m/z arrays.
             weight: float64 [n].
         """
-        if len(block.mz) == 0:
+        mz, points = block.mz, np.diff(block.starts)
+        if len(mz) == 0:
             return
-        mz, low = block.mz, self.axis.first_not_below(block.mz)
-        y = block.intensity * np.repeat(weight, np.diff(block.starts))
-        width, high = np.diff(mz, append=mz[-1]), np.append(low[1:], low[-1])
-        open_end = np.zeros(len(mz), bool)
-        open_end[block.starts[1:][np.diff(block.starts) > 0] - 1] = True
+        y = block.intensity * np.repeat(weight, points)
+        low = self.axis.first_not_below(mz)
+        covers = low[1:] > low[:-1]
+        ends = block.starts[1:][points > 0] - 1
+        covers[ends[:-1]] = False
         if self.gap_tol_da is not None:
-            open_end |= width > self.gap_tol_da
-        self._add_hits(mz, y, low, open_end)
-        taller = np.maximum(y, np.append(y[1:], 0.0))
-        lines = np.flatnonzero(~open_end & (high > low) & (taller > 0))
-        slope = (y[lines + 1] - y[lines]) / width[lines]
-        self._add_lines(low[lines], high[lines], mz[lines], y[lines], slope)
+            wide = np.diff(mz) > self.gap_tol_da
+            covers &= ~wide
+            ends = np.union1d(ends, np.flatnonzero(wide))
+        self._add_hits(mz[ends], y[ends], low[ends])
+        covers &= (y[1:] > 0) | (y[:-1] > 0)
+        k = np.flatnonzero(covers)
+        slope = (y[k + 1] - y[k]) / (mz[k + 1] - mz[k])
+        self._add_lines(low[k], low[k + 1], mz[k], y[k], slope)
 
-    def _add_hits(self, mz, y, low, open_end) -> None:
+    def _add_hits(self, mz, y, low) -> None:
         """Keeps the value of a point that lies on an axis point but starts no line."""
-        ends = np.flatnonzero(open_end & (low < len(self.axis.mz)))
-        ends = ends[self.axis.mz[low[ends]] == mz[ends]]
-        self.hits += np.bincount(low[ends], y[ends], len(self.hits))
+        inside = low < len(self.axis.mz)
+        mz, y, low = mz[inside], y[inside], low[inside]
+        same = self.axis.mz[low] == mz
+        np.add.at(self.hits, low[same], y[same])
 
     def _add_lines(self, low, high, mz, y, slope) -> None:
         """Adds lines over the axis points low <= j < high, cut where a chunk ends."""
-        first, last = low // _CHUNK, (high - 1) // _CHUNK
-        pieces = last - first + 1
-        if (pieces > 1).any():
-            number = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-            low, high, mz, y, slope, first = (
-                np.repeat(each, pieces) for each in (low, high, mz, y, slope, first)
-            )
-            first = first + number
-            low, high = np.maximum(low, first * _CHUNK), np.minimum(high, (first + 1) * _CHUNK)
-        offset = y + slope * (self.axis.mz[first * _CHUNK] - mz)
-        ends = high % _CHUNK != 0
-        size = len(self.slope)
-        for total, value in ((self.slope, slope), (self.offset, offset), (self.lines, None)):
-            total += np.bincount(low, value, size)
-            total -= np.bincount(high[ends], None if value is None else value[ends], size)
+        while len(low):
+            edge = (low // _CHUNK + 1) * _CHUNK
+            line = y + slope * (self.axis.mz[edge - _CHUNK] - mz) + 1j * slope
+            np.add.at(self.line, low, line)
+            np.add.at(self.lines, low, 1)
+            ends = np.flatnonzero(high < edge)
+            np.subtract.at(self.line, high[ends], line[ends])
+            np.subtract.at(self.lines, high[ends], 1)
+            rest = np.flatnonzero(high > edge)
+            low, high, mz, y, slope = edge[rest], high[rest], mz[rest], y[rest], slope[rest]
 
     def total(self) -> np.ndarray:
         """Returns the sum so far, float64 [M]."""
-        slope, offset, lines = (
-            np.cumsum(each.reshape(-1, _CHUNK), axis=1)
-            for each in (self.slope, self.offset, self.lines)
+        line, lines = (
+            np.cumsum(each.reshape(-1, _CHUNK), axis=1) for each in (self.line, self.lines)
         )
         padded = np.resize(self.axis.mz, self.chunks * _CHUNK).reshape(-1, _CHUNK)
-        value = np.where(lines > 0.5, offset + slope * (padded - padded[:, :1]), 0.0)
+        value = np.where(lines > 0, line.real + line.imag * (padded - padded[:, :1]), 0.0)
         return np.maximum(value, 0.0).ravel()[: len(self.hits)] + self.hits

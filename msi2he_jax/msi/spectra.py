@@ -155,7 +155,7 @@ def tic_weights(tic: np.ndarray) -> np.ndarray:
     """Returns 1 / total ion count with a floor, so that empty pixels do not explode.
 
     Args:
-        tic: float64, any shape, total ion counts.
+        tic: float64 [...], total ion counts.
 
     Returns:
         float64, same shape: 1 / max(tic, 5 % of the median positive total); 0 where all are 0.
