@@ -18,6 +18,7 @@ from msi2he_jax.msi.imzml_index import ArrayTable
 from msi2he_jax.msi.imzml_xml import read_xml
 
 _BLOCK_POINTS = 1 << 15
+_LARGEST = 1e30  # More is damage, and sums of it would leave float32.
 DUPLICATES = ("refuse", "first", "sum")
 
 
@@ -280,9 +281,9 @@ class Imzml:
         return f"spectrum {int(self._chosen[index]) + 1} (x {x}, y {y})"
 
     def _check(self, values: np.ndarray, starts: np.ndarray, indices: np.ndarray, name: str):
-        if values.size == 0 or (values.min() >= 0 and values.max() < np.inf):
+        if values.size == 0 or (values.min() >= 0 and values.max() < _LARGEST):
             return
-        point = int(np.flatnonzero(~((values >= 0) & (values < np.inf)))[0])
+        point = int(np.flatnonzero(~((values >= 0) & (values < _LARGEST)))[0])
         which = int(np.searchsorted(starts, point, "right")) - 1
         why = f"the {name} of point {point - starts[which] + 1} is {values[point]:g}"
         hint = "a finite number, not negative, was expected; the file is damaged or mislabelled"

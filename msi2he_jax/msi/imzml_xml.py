@@ -159,6 +159,10 @@ class _Reader:
                 why = f"is not well-formed XML: {expat.ErrorString(error.code)} at byte {where}"
                 hint = "the file is cut off or is not imzML"
                 raise InputError(self.path, "", why, hint) from error
+            except (LookupError, ValueError) as error:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(self.path, "XML encoding", str(error)) from error
         table = np.frombuffer(self.rows, np.int64).reshape(-1, len(FIELDS)).copy()
         return XmlIndex(
             table=table,

@@ -201,6 +201,7 @@ def test_uuid_that_is_none_or_absent(pair):
         ("hello", "is not well-formed XML: syntax error at byte 0"),
         ("<html></html>", "is not imzML: its first element is <html>"),
         ("<mzML></mzML>", "spectrumList: holds no spectra"),
+        ("<?xml version='1.0' encoding='x'?><mzML/>", "XML encoding: unknown encoding: x"),
         ("\x1f\x8b\x08", "is not well-formed XML: not well-formed (invalid token) at byte 0"),
     ],
 )
@@ -244,6 +245,7 @@ def test_continuous_file_with_several_mz_arrays(pair):
         (1, 4, np.nan, "the intensity of point 5 is nan"),
         (1, 0, -1.0, "the intensity of point 1 is -1"),
         (1, 29, np.inf, "the intensity of point 30 is inf"),
+        (1, 3, 3e38, "the intensity of point 4 is 3e+38"),
         (0, 4, np.nan, "the m/z of point 5 is nan"),
         (0, 0, -5.0, "the m/z of point 1 is -5"),
     ],
@@ -318,6 +320,33 @@ def test_packed_array_that_is_damaged_or_short(pair):
     path = pair(packed=True).edit(LENGTH, 'name="" value="31"', 2)
     with pytest.raises(InputError, match="holds 120 bytes, 124 were declared"):
         open_imzml(path).spectrum(0)
+
+
+def test_any_damage_is_refused_or_read_alike(pair, monkeypatch):
+    """Random edits of either file: an InputError of one line, or the same table both ways."""
+    rng, read = np.random.default_rng(0), 0
+    written = pair(points=4)
+    raw, binary = written.path.read_bytes(), written.ibd.read_bytes()
+    for _ in range(400):
+        at, kind = int(rng.integers(len(raw))), int(rng.integers(4))
+        place, size = int(rng.integers(len(raw))), int(rng.integers(1, 60))
+        insert = [bytes([at % 256]), b"", b"-1e5", raw[place : place + size]][kind]
+        written.path.write_bytes(raw[:at] + insert + raw[at + [1, size, 0, 0][kind] :])
+        changed = bytearray(binary)
+        changed[int(rng.integers(16, len(binary)))] ^= int(rng.integers(2)) << 7
+        written.ibd.write_bytes(changed)
+        try:
+            file = open_imzml(written.path)
+            assert np.isfinite(file.tic()).all()
+        except InputError as error:
+            assert "\n" not in str(error)
+            continue
+        quick = imzml_xml.read_xml(written.path).table
+        with monkeypatch.context() as context:
+            context.setattr(imzml_xml, "_TEMPLATES", 0)
+            np.testing.assert_array_equal(imzml_xml.read_xml(written.path).table, quick)
+        read += 1
+    assert 20 < read < 380
 
 
 def test_limits_are_kept(pair, monkeypatch):
