@@ -94,7 +94,7 @@ class UNet(nnx.Module):
                 in_channels if level == 0 else widths[level - 1],
                 widths[level],
                 norm="none" if level in (0, depth - 1) else norm,
-                bias=bias and level > 0,
+                bias=bias,
                 first=level == 0,
                 options=options,
             )
