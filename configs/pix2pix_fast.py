@@ -1,6 +1,7 @@
 """pix2pix for speed and steadier images: bfloat16, batch 16, averaged weights, running statistics.
 
-Source:    as configs/pix2pix.py; the learning rate grows with the square root of the batch (Adam), 2e-5 * 4.
+Source:    as configs/pix2pix.py; the learning rate grows with the square root of the batch (Adam),
+           2e-5 * 4.
 Command:   python -m msi2he_jax.train --config=configs/pix2pix_fast.py --workdir=runs/pix2pix_fast
 Hardware:  meant for one GPU; not yet measured
 Time:      not yet measured

@@ -1,10 +1,11 @@
-"""Small enough for a CPU: the whole line in about a minute. `smoke.py` or `smoke.py:pix2pix`, and `smoke.py:unet`.
+"""Small enough for a CPU: the whole line in about a minute; `smoke.py:pix2pix`, `smoke.py:unet`.
 
 Source:    none; sizes are chosen for speed.
 Command:   python -m msi2he_jax.train --config=configs/smoke.py:pix2pix --workdir=runs/smoke
 Hardware:  2 CPU cores; not yet measured
 Time:      not yet measured
-Expected:  not yet measured; above the baselines that evaluate prints beside it, on a simulated cohort
+Expected:  not yet measured; above the baselines that evaluate prints beside it, on a simulated
+           cohort
 """
 
 from msi2he_jax.config import default_config

@@ -1,13 +1,16 @@
-"""The paper's baseline: a U-Net with sigmoid output on patches, mean squared error, batch 64, learning rate 0.01.
+"""The paper's baseline: a U-Net, sigmoid output, patches, mean squared error, batch 64, rate 0.01.
 
-Source:    the DESI/H&E paper's baseline: Adam (Keras: eps 1e-7), sigmoid, MSE, "minimal modifications" of Ronneberger et al. 2015.
-Assumed:   patches of 64 px, drawn at random (the text lost their size; its 256 px at stride 128 would be the whole image here),
-           dropout 0.5 at the two deepest levels, no normalisation, 3,000 steps (the paper states no length).
+Source:    the DESI/H&E paper's baseline: Adam (Keras: eps 1e-7), sigmoid, MSE, "minimal
+           modifications" of Ronneberger et al. 2015.
+Assumed:   patches of 64 px, drawn at random (the text lost their size; its 256 px at stride 128
+           would be the whole image here), dropout 0.5 at the two deepest levels, no normalisation,
+           3,000 steps (the paper states no length).
 Command:   python -m msi2he_jax.train --config=configs/unet.py --workdir=runs/unet
 Hardware:  not yet measured
 Time:      not yet measured
-Expected:  not yet measured (the paper: MI 0.429, SSIM 0.530: not comparable). This rate can saturate the sigmoid: a weak baseline;
-           --config.optimizer.learning_rate=3e-4 --config.loss.reconstruction=l1 is a fairer one.
+Expected:  not yet measured (the paper: MI 0.429, SSIM 0.530: not comparable). This rate can
+           saturate the sigmoid: a weak baseline; --config.optimizer.learning_rate=3e-4
+           --config.loss.reconstruction=l1 is a fairer one.
 """
 
 from msi2he_jax.config import default_config

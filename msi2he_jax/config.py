@@ -1,7 +1,8 @@
 """Training configurations: their keys and defaults, how they are read, and every check on them.
 
-A configuration is a Python file with `get_config()` (or `get_config(variant)`, asked for as `FILE.py:variant`) that starts from
-`default_config()`. A Python file is code and is run; `FILE.json`, such as a run's own `config.json`, is read as data only.
+A configuration is a Python file with `get_config()` (or `get_config(variant)`, asked for as
+`FILE.py:variant`) that starts from `default_config()`. A Python file is code and is run;
+`FILE.json`, such as a run's own `config.json`, is read as data only.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ RANGES = {
     "seed": (0, 2**31 - 1),
     "ema": (0.0, 0.999999),
     "data.crop_px": (0, 65_536),
+    "model.in_channels": (0, 100_000),
     "model.depth": (1, 9),
     "model.features": (1, 4_096),
     "model.dropout": (0.0, 0.99),
@@ -101,7 +103,7 @@ def _data() -> dict[str, Any]:
     return {
         "dir": "data/pairs",
         "crop_px": 0,  # side of random crops; 0 = whole images
-        "augment": "flip",  # flip: left-right; dihedral: also turns by 90 degrees
+        "augment": "flip",  # flip: left-right, up-down; dihedral: also turns by 90 degrees
         "padding": "provenance",  # around the histology: as preprocessed, white or black
     }
 
@@ -109,6 +111,7 @@ def _data() -> dict[str, Any]:
 def _model() -> dict[str, Any]:
     return {
         "name": "unet_pix2pix",
+        "in_channels": 0,  # channels of the MSI; 0 = as many as the data have
         "depth": 8,  # halvings: 8 is unet_256, 7 unet_128
         "features": 64,
         "norm": "batch",
@@ -147,13 +150,14 @@ def _train() -> dict[str, Any]:
 
 
 def load_config(source: str | os.PathLike) -> ConfigDict:
-    """Reads a configuration and checks its keys and types; values are for `check_config`, after any overrides.
+    """Reads a configuration and checks its keys and types; for values there is `check_config`.
 
     Args:
         source: `FILE.py`, `FILE.py:variant` or `FILE.json`.
 
     Raises:
-        InputError: no such file, no `get_config`, not JSON, an unknown key or a value of the wrong type.
+        InputError: no such file, no `get_config`, not JSON, an unknown key or a value of the wrong
+            type.
     """
     path, variant = _split_variant(os.fspath(source))
     if path.suffix == ".json":
@@ -178,7 +182,7 @@ def _split_variant(source: str) -> tuple[Path, str | None]:
 
 
 def _run_file(path: Path, variant: str | None) -> Any:
-    """Runs a configuration file; a fault in it becomes one line that names the file and the fault."""
+    """Runs a configuration file; a fault in it becomes one line that names file and fault."""
     try:
         get_config = runpy.run_path(os.fspath(path)).get("get_config")
         if not callable(get_config):
@@ -227,7 +231,7 @@ def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[str]:
 
 
 def _typed(value: Any, default: Any, path: Any, name: str) -> Any:
-    """Returns `value` in the type of `default`; a whole number will do for a float, nothing else is converted."""
+    """Returns `value` in the type of `default`; a whole number will do for a float, that is all."""
     kind = type(default)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -258,6 +262,15 @@ def describe_type(kind: type) -> str:
     return _WORDS[kind]
 
 
+def describe_keys() -> list[str]:
+    """Returns one line per key, as it is set on the command line, with its default and choices."""
+    config = default_config()
+    return [
+        f"  --config.{name}={value(config, name)}  {'|'.join(CHOICES.get(name, ()))}".rstrip()
+        for name in _leaves(config)
+    ]
+
+
 def check_config(config: ConfigDict, source: str | os.PathLike = "config") -> None:
     """Checks every value and the pairs that do not go together; needs no device.
 
@@ -269,16 +282,16 @@ def check_config(config: ConfigDict, source: str | os.PathLike = "config") -> No
         InputError: the first mistake found.
     """
     for name, allowed in CHOICES.items():
-        value = _get(config, name)
-        if value not in allowed:
-            close = difflib.get_close_matches(value, allowed, n=1)
+        found = value(config, name)
+        if found not in allowed:
+            close = difflib.get_close_matches(found, allowed, n=1)
             hint = f"did you mean {close[0]}?" if close else ""
-            why = f"is {value!r}, expected one of {', '.join(allowed)}"
+            why = f"is {found!r}, expected one of {', '.join(allowed)}"
             raise InputError(source, name, why, hint)
     for name, (low, high) in RANGES.items():
-        value = _get(config, name)
-        if not low <= value <= high:
-            why = f"is {value:g}, expected from {low:g} to {high:g}"
+        found = value(config, name)
+        if not low <= found <= high:
+            why = f"is {found:g}, expected from {low:g} to {high:g}"
             raise InputError(source, name, why)
     _check_name(config, source)
     for test, name, why, hint in _incompatible(config):
@@ -286,11 +299,12 @@ def check_config(config: ConfigDict, source: str | os.PathLike = "config") -> No
             raise InputError(source, name, why, hint)
 
 
-def _get(config: ConfigDict, name: str) -> Any:
-    value: Any = config
+def value(config: ConfigDict, name: str) -> Any:
+    """Returns the value of the key `name`, such as `train.steps`."""
+    found: Any = config
     for word in name.split("."):
-        value = value[word]
-    return value
+        found = found[word]
+    return found
 
 
 def _check_name(config: ConfigDict, source: Any) -> None:
@@ -303,7 +317,7 @@ def _check_name(config: ConfigDict, source: Any) -> None:
 
 def _incompatible(config: ConfigDict) -> Iterator[tuple[bool, str, str, str]]:
     """Yields (whether it applies, key, why, hint) for pairs of values that cannot work together."""
-    model, crop, batch = config.model, config.data.crop_px, config.train.batch_size
+    model, crop = config.model, config.data.crop_px
     depths = {"unet_pix2pix": (5, 9), "unet_ronneberger": (1, 6)}
     low, high = depths.get(model.name, (1, 9))
     yield (
@@ -333,12 +347,6 @@ def _incompatible(config: ConfigDict) -> Iterator[tuple[bool, str, str, str]]:
         "--config.discriminator.norm=instance",
     )
     yield (
-        config.test.norm_at_test == "running" and model.norm == "none" and batch < 1,
-        "test.norm_at_test",
-        "needs statistics",
-        "",
-    )
-    yield (
         config.test.dropout_at_test and model.dropout == 0,
         "test.dropout_at_test",
         "is true while model.dropout is 0",
@@ -346,12 +354,7 @@ def _incompatible(config: ConfigDict) -> Iterator[tuple[bool, str, str, str]]:
     )
 
 
-def to_dict(config: ConfigDict) -> dict[str, Any]:
-    """Returns plain dicts and scalars, as `config.json` holds them."""
-    return config.to_dict()
-
-
 def differences(first: ConfigDict, second: ConfigDict) -> list[str]:
     """Returns the names of the keys whose values differ, such as `train.steps`."""
     names = _leaves(default_config())
-    return [name for name in names if _get(first, name) != _get(second, name)]
+    return [name for name in names if value(first, name) != value(second, name)]

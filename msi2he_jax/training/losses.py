@@ -24,7 +24,8 @@ def discriminator_loss(real: jax.Array, fake: jax.Array, *, gan: str) -> jax.Arr
     Raises:
         InputError: `gan` is none of these.
 
-    Source: GANLoss of pytorch-CycleGAN-and-pix2pix; hinge: Lim and Ye 2017; wgangp: Gulrajani et al. 2017.
+    Source: GANLoss of pytorch-CycleGAN-and-pix2pix; hinge: Lim and Ye 2017; wgangp: Gulrajani et
+    al. 2017.
     """
     real, fake = _wide(real), _wide(fake)
     if gan == "vanilla":
@@ -62,8 +63,8 @@ def reconstruction_loss(fake: jax.Array, real: jax.Array, *, kind: str) -> jax.A
     Args:
         fake: `[B, H, W, 3]` float in [-1, 1].
         real: `[B, H, W, 3]` float in [-1, 1].
-        kind: `"l1"`: mean absolute difference in that range, as pix2pix; `"mse"`: mean squared difference in [0, 1], as a Keras
-            U-Net with sigmoid output.
+        kind: `"l1"`: mean absolute difference in that range, as pix2pix; `"mse"`: mean squared
+            difference in [0, 1], as a Keras U-Net with sigmoid output.
 
     Returns:
         Scalar float32.

@@ -15,8 +15,9 @@ def make_schedule(
 ) -> Callable[[jax.Array | int], jax.Array | float]:
     """Returns the learning rate as a function of the step.
 
-    `linear` is pix2pix' rule in whole epochs: constant, then falling in equal parts. `exact` steps it at the start of each epoch as
-    PyTorch's code does since 2020, so that the last epoch runs at 0; `fixed` at the end, so that it runs at 1 / (decaying epochs + 1).
+    `linear` is pix2pix' rule in whole epochs: constant, then falling in equal parts. `exact` steps
+    it at the start of each epoch as PyTorch's code does since 2020, so that the last epoch runs at
+    0; `fixed` at the end, so that it runs at 1 / (decaying epochs + 1).
 
     Args:
         config: Section `optimizer`: `schedule`, `schedule_form`, `decay_from`.

@@ -84,6 +84,11 @@ def build_graphs(config: Any, axis_name: str | None = None) -> Graphs:
     return Graphs(generator, jax.eval_shape(lambda: _split(_discriminator(config, axis_name)))[0])
 
 
+def parameter_shapes(config: Any) -> tuple[Any, Any]:
+    """Returns the generator's parameters and statistics as shapes and dtypes; nothing is computed."""
+    return jax.eval_shape(lambda: _split(_generator(config)))[1:]
+
+
 def create_train_state(
     config: Any,
     generator_optimizer: optax.GradientTransformation,

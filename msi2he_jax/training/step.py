@@ -1,7 +1,8 @@
 """One training step, pure, and a compiled chunk of them.
 
-Order as in pix2pix: the generator runs once; the discriminator learns from its image, detached; then the generator learns through
-the discriminator as just updated. Statistics of the discriminator follow: fake, real, fake.
+Order as in pix2pix: the generator runs once; the discriminator learns from its image, detached;
+then the generator learns through the discriminator as just updated. Statistics of the discriminator
+follow: fake, real, fake.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from flax import nnx
 
 from msi2he_jax.training import losses
 from msi2he_jax.training.state import Average, Graphs, Network, TrainState
+
+_STEPS = 2  # the loader draws from streams 0 and 1 of the seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +87,8 @@ def train_step(
         key: Of this step's random numbers.
 
     Returns:
-        The state after the step, and float32 scalars: `reconstruction`, `skipped` (of this step, 0 or 1) and, with a discriminator,
-        `adversarial`, `discriminator`.
+        The state after the step, and float32 scalars: `reconstruction`, `skipped` (of this step, 0
+        or 1) and, with a discriminator, `adversarial`, `discriminator`.
     """
     msi, image = batch["msi"], batch["image"]
     dropout_key, penalty_key = jax.random.split(key)
@@ -196,12 +199,14 @@ def _accept(finite: jax.Array, old: TrainState, new: TrainState) -> TrainState:
 
 
 def make_chunk(
-    recipe: Recipe, sample: Callable[[dict[str, jax.Array], jax.Array, jax.Array], dict], length: int
+    recipe: Recipe,
+    sample: Callable[[dict[str, jax.Array], jax.Array, jax.Array], dict],
+    length: int,
 ) -> Callable[[TrainState, dict[str, jax.Array], jax.Array], tuple[TrainState, dict]]:
     """Returns `length` steps in a row as one function `(state, arrays, seed) -> (state, metrics)`.
 
-    Batches are drawn inside; every random number is a function of the seed and the step, so that how steps are cut into chunks
-    changes nothing.
+    Batches are drawn inside; every random number is a function of the seed and the step, so that
+    how steps are cut into chunks changes nothing.
 
     Args:
         recipe: What does not change.
@@ -215,7 +220,9 @@ def make_chunk(
     def chunk(state, arrays, seed):
         def body(state, _):
             batch = sample(arrays, state.step, seed)
-            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2), state.step)
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _STEPS), state.step)
+            if recipe.axis_name is not None:  # each device drops out other units
+                key = jax.random.fold_in(key, jax.lax.axis_index(recipe.axis_name))
             return train_step(recipe, state, batch, key)
 
         return jax.lax.scan(body, state, length=length)

@@ -1,0 +1,164 @@
+"""Trains a network on a preprocessed data set: pix2pix, or a U-Net alone.
+
+    python -m msi2he_jax.train --config=configs/pix2pix.py --workdir=runs/pix2pix
+    python -m msi2he_jax.train --config=configs/smoke.py:unet --config.train.steps=500
+
+--config takes a Python file with get_config(), which is run (`FILE.py:variant` hands `variant` to
+it), or a JSON file such as a run's own config.json, which is only read. Every value in it can be
+set on the command line: --config.SECTION.KEY=VALUE. Keys with their defaults follow the flags
+below. What they mean: msi2he_jax/config.py.
+
+A run that was stopped goes on where it was when the same command is given again: by itself, and
+with the result it would have had. Ctrl-C and SIGTERM finish the current call and save; a second one
+stops at once. Exit codes: 0 done, 2 a mistake in the input, 3 losses stopped being finite, 75
+stopped by SIGTERM, 130 by Ctrl-C.
+
+The run's folder holds config.json, provenance.json (of the data), checkpoints/latest and
+checkpoints/best (by validation score), metrics.jsonl, events/ (TensorBoard) and images/ (MSI view,
+synthetic, real).
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from msi2he_jax import cli
+from msi2he_jax.errors import InputError
+
+FLAGS = cli.new_flags()
+flags.DEFINE_string("config", None, "FILE.py, FILE.py:variant or FILE.json.", flag_values=FLAGS)
+flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME if absent.", flag_values=FLAGS)
+
+_PREFIX = "config."
+_EXIT = {signal.SIGTERM: 75, signal.SIGINT: cli.INTERRUPTED}
+_NOT_FINITE = 3
+
+
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Takes `--config.KEY=VALUE` (or ` VALUE`, or nothing for true) out of a command line.
+
+    Returns:
+        The other words, and (key, value) pairs in the order given.
+    """
+    rest, overrides, words = [], [], list(words)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.lstrip("-").partition("=")
+        if not word.startswith("-") or not name.removeprefix("no").startswith(_PREFIX):
+            rest.append(word)
+        elif name.startswith("no"):
+            overrides.append((name.removeprefix("no" + _PREFIX), "false"))
+        else:
+            bare = not equals and (not words or words[0].startswith("--"))
+            text = value if equals else "true" if bare else words.pop(0)
+            overrides.append((name.removeprefix(_PREFIX), text))
+    return rest, overrides
+
+
+def override(config, key: str, text: str):
+    """Returns `config` with the value of `key` read from `text` in that key's own type.
+
+    Raises:
+        InputError: no such key, or not a value of its type.
+    """
+    from ml_collections import config_flags
+
+    from msi2he_jax import config as configs
+
+    kind = configs.key_type(config, key)
+    word, values = f"--{_PREFIX}{key}={text}", flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["", word])
+        values(["train", word])
+    except (flags.Error, TypeError, ValueError) as error:
+        why = f"is {text!r}, expected {configs.describe_type(kind)}"
+        raise InputError(f"--{_PREFIX}{key}", "", why) from error
+    return values["config"].value
+
+
+def read_config(source: str, overrides: Sequence[tuple[str, str]]):
+    """Returns the checked configuration of `source` with `overrides` applied."""
+    from msi2he_jax import config as configs
+
+    config = configs.load_config(source)
+    for key, text in overrides:
+        config = override(config, key, text)
+    configs.check_config(config, source)
+    return config
+
+
+def run(values: flags.FlagValues, args: list[str], *, overrides: Sequence[tuple[str, str]]) -> int:
+    """Reads the configuration, trains, and says how it ended."""
+    cli.no_positional(args)
+    cli.require(values, "config")
+    config = read_config(values["config"].value, overrides)
+    workdir = values["workdir"].value or f"runs/{config.name}"
+    from msi2he_jax.training import loop
+    from msi2he_jax.training.interrupt import stop_requests
+    from msi2he_jax.training.parallel import use_compilation_cache
+
+    use_compilation_cache()
+    with _Bar(config) as bar, stop_requests() as stop:
+        report = loop.Report(bar.note, bar.progress)
+        outcome = loop.train_and_evaluate(config, workdir, report=report, stop=stop)
+    print(_summary(outcome, workdir, config))
+    if outcome.reason == "not finite":
+        return _NOT_FINITE
+    return _EXIT[outcome.signal] if outcome.reason == "signal" else cli.DONE
+
+
+class _Bar:
+    """A progress bar on stderr with images/s and the time left; notes stand above it."""
+
+    def __init__(self, config):
+        self._options = {"total": config.train.steps, "unit": "step", "desc": config.name}
+        self._bar = None
+
+    def note(self, line: str) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(line, file=sys.stderr)
+
+    def progress(self, step: int, values: dict[str, float]) -> None:
+        from tqdm import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(initial=step, dynamic_ncols=True, **self._options)
+        self._bar.set_postfix_str(f"{values['images_per_s']:.3g} images/s", refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _summary(outcome, workdir: str, config) -> str:
+    best = "" if outcome.best is None else f", best {config.train.best_metric} {outcome.best:.4f}"
+    spent = f", {outcome.train_s:.1f} s in steps, {outcome.compile_s:.1f} s compiling"
+    return (
+        f"{workdir}: {outcome.reason} at step {outcome.step} of {config.train.steps}{best}{spent}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the verb; returns its exit code."""
+    words, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
+    verb = cli.verb(functools.partial(run, overrides=overrides), FLAGS, __doc__)
+    code = verb(words)
+    if {"--help", "-h", "-help", "--helpfull"} & set(words):
+        from msi2he_jax import config as configs
+
+        print("\n".join(["\nKeys of a configuration:", *configs.describe_keys()]))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Training: losses, optimiser, state, step and the loop around them. One loop serves every model."""

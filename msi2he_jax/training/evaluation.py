@@ -1,0 +1,68 @@
+"""Scores on the validation split during training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from msi2he_jax.metrics import similarity
+from msi2he_jax.training.step import run
+
+LOWER_IS_BETTER = ("mae", "mae_masked")
+
+
+def make_evaluator(config: Any, graph: Any) -> Callable[..., tuple[dict, jax.Array]]:
+    """Returns the compiled function `(params, stats, arrays) -> (scores, images)` for a whole split.
+
+    Each image is synthesised by itself, so that with `norm_at_test="batch"` its statistics are its
+    own, as in pix2pix' test.
+
+    Args:
+        config: The whole configuration; section `test` decides on statistics and dropout.
+        graph: `nnx.GraphDef` of the generator.
+
+    Returns:
+        A function of the generator's arrays and of `msi` `[N, H, W, K]`, `histology` uint8 `[N, H,
+        W, 3]`, `tissue_mask` and `valid_mask` bool `[N, H, W]`. Scores are `[N]` float32 on images
+        in [0, 1]: `ssim` and `mae` inside the section, `ssim_masked` and `mae_masked` inside the
+        tissue. Images are `[N, H, W, 3]` uint8.
+    """
+
+    @jax.jit
+    def evaluate(params, stats, arrays):
+        def one(example):
+            number, msi, real, tissue, valid = example
+            key = jax.random.fold_in(jax.random.key(config.seed), number)
+            modes = {"train": False, "norm": config.test.norm_at_test}
+            modes["dropout_key"] = key if config.test.dropout_at_test else None
+            fake = run(graph, params, stats, msi[None], **modes)[0].astype(jnp.float32)
+            fake = jnp.clip(0.5 * fake + 0.5, 0.0, 1.0)
+            scores = _scores(fake, real[None] / jnp.float32(255.0), tissue[None], valid[None])
+            return scores, jnp.round(fake[0] * 255.0).astype(jnp.uint8)
+
+        names = ("msi", "histology", "tissue_mask", "valid_mask")
+        inputs = [arrays[name] for name in names]
+        return jax.lax.map(one, (jnp.arange(len(inputs[0])), *inputs))
+
+    return evaluate
+
+
+def _scores(fake, real, tissue, valid) -> dict[str, jax.Array]:
+    scores = {}
+    for suffix, mask in (("", valid), ("_masked", tissue)):
+        ssim = similarity.structural_similarity(fake, real, data_range=1.0, mask=mask)
+        scores[f"ssim{suffix}"] = ssim[0]
+        scores[f"mae{suffix}"] = similarity.mae(fake, real, mask=mask)[0]
+    return scores
+
+
+def is_better(name: str, value: float, best: float | None) -> bool:
+    """Returns whether `value` of the metric `name` beats `best`; NaN never does, None is always beaten."""
+    if value != value:
+        return False
+    if best is None:
+        return True
+    return value < best if name in LOWER_IS_BETTER else value > best

@@ -1,0 +1,109 @@
+"""What a run leaves to be looked at: `metrics.jsonl`, TensorBoard events, image grids; and the clock."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from msi2he_jax import io_safety
+from msi2he_jax.histology import png_bytes
+
+GAP_PX = 2
+
+
+class Monitor:
+    """Writes a run's metrics; continues those of a run that is resumed, without a step twice.
+
+    Args:
+        run_dir: The run's folder.
+        step: Step the run starts from; what was written after it is dropped.
+    """
+
+    def __init__(self, run_dir: str | os.PathLike, step: int):
+        self._images = Path(run_dir) / "images"
+        self._images.mkdir(parents=True, exist_ok=True)
+        path = Path(run_dir) / "metrics.jsonl"
+        _drop_after(path, step)
+        self._lines = path.open("a", encoding="utf-8")
+        self._events = SummaryWriter(str(Path(run_dir) / "events"), purge_step=step + 1)
+
+    def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Adds one line `{"step", "split", name: value}`; what is not finite is null."""
+        numbers = {name: float(value) for name, value in values.items()}
+        plain = {name: x if math.isfinite(x) else None for name, x in numbers.items()}
+        self._lines.write(json.dumps({"step": step, "split": split, **plain}) + "\n")
+        self._lines.flush()
+        for name, value in numbers.items():
+            self._events.add_scalar(f"{split}/{name}", value, step)
+
+    def image(self, step: int, grid: np.ndarray) -> None:
+        """Keeps a picture `[H, W, 3]` uint8 as `images/step_00000100.png` and in the events."""
+        with io_safety.atomic_file(self._images / f"step_{step:08d}.png") as temporary:
+            temporary.write_bytes(png_bytes(grid))
+        self._events.add_image("validation", grid, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._lines.close()
+        self._events.close()
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Removes lines of later steps, and a last line cut short by a crash."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    with io_safety.atomic_file(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def image_grid(*columns: np.ndarray) -> np.ndarray:
+    """Sets images side by side, one row per example.
+
+    Args:
+        *columns: `[N, H, W, 3]` uint8 each.
+
+    Returns:
+        `[h, w, 3]` uint8, with white gaps.
+    """
+    edges = ((0, 0), (0, GAP_PX), (0, GAP_PX), (0, 0))
+    padded = [np.pad(column, edges, constant_values=255) for column in columns]
+    return np.concatenate([np.concatenate(row, axis=1) for row in zip(*padded)], axis=0)
+
+
+class Clock:
+    """Seconds spent, by what they were spent on.
+
+    Args:
+        spent_s: Seconds of earlier parts of the run, by kind.
+    """
+
+    def __init__(self, spent_s: Mapping[str, float] | None = None):
+        self.spent_s = dict(spent_s or {})
+        self._last = time.monotonic()
+
+    def lap(self, kind: str) -> float:
+        """Books the seconds since the last lap under `kind` and returns them."""
+        now = time.monotonic()
+        seconds, self._last = now - self._last, now
+        self.spent_s[kind] = self.spent_s.get(kind, 0.0) + seconds
+        return seconds

@@ -1,0 +1,126 @@
+"""The only file that knows about devices: one step, a batch shared between them, two ways.
+
+`jit`: arrays carry shardings and the compiler adds the communication; batch moments are those of
+the whole batch. `pmap`: each device runs the step on its share; gradients, losses and batch moments
+are averaged over the mapped axis. One body serves both, since it averages gradients and never
+differentiates an average.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from msi2he_jax.errors import InputError
+
+AXIS = "data"
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+    """Devices and the way they share a batch.
+
+    Attributes:
+        mode: `"jit"` or `"pmap"`.
+        devices: The devices used.
+    """
+
+    mode: str
+    devices: tuple
+
+    @property
+    def axis_name(self) -> str | None:
+        """The mapped axis that a step must average over, or None where the compiler does it."""
+        return AXIS if self.mode == "pmap" else None
+
+    def place(self, tree: Any) -> Any:
+        """Copies a pytree of arrays to every device."""
+        if self.mode == "jit":
+            return jax.device_put(tree, self._sharding())
+        spread = jax.jit(self._repeat, out_shardings=self._sharding(AXIS))
+        return spread(tree)
+
+    def beside(self, tree: Any) -> Any:
+        """Copies a pytree of arrays to where `single` leaves its own, to compute with both."""
+        return jax.device_put(tree, self._sharding() if self.mode == "jit" else self.devices[0])
+
+    def single(self, tree: Any) -> Any:
+        """Returns one copy of a pytree that `place` or a compiled chunk made."""
+        if self.mode == "jit":
+            return tree
+        return jax.tree.map(lambda x: x.addressable_shards[0].data[0], tree)
+
+    def share(self, sample: Callable[..., dict]) -> Callable[..., dict]:
+        """Returns `sample`, a function that draws a whole batch, made to leave each device its part."""
+
+        def sharded(*inputs: Any) -> dict:
+            return jax.lax.with_sharding_constraint(sample(*inputs), self._sharding(AXIS))
+
+        def sliced(*inputs: Any) -> dict:
+            place = jax.lax.axis_index(AXIS)
+            return jax.tree.map(lambda x: self._part(x, place), sample(*inputs))
+
+        return sharded if self.mode == "jit" else sliced
+
+    def compile(self, function: Callable, *inputs: Any) -> tuple[Callable, float]:
+        """Compiles `function(state, ...)`, which overwrites its first argument.
+
+        Args:
+            function: From a placed state and placed arguments to a pytree.
+            *inputs: Placed arguments, as later calls will have them.
+
+        Returns:
+            The compiled function and the seconds that tracing and compiling took.
+        """
+        begin = time.monotonic()
+        if self.mode == "jit":
+            jitted = jax.jit(function, donate_argnums=0, out_shardings=self._sharding())
+        else:
+            jitted = jax.pmap(function, AXIS, devices=self.devices, donate_argnums=0)
+        return jitted.lower(*inputs).compile(), time.monotonic() - begin
+
+    def _sharding(self, *axes: str) -> NamedSharding:
+        return NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec(*axes))
+
+    def _repeat(self, tree: Any) -> Any:
+        count = len(self.devices)
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *jnp.shape(x))), tree)
+
+    def _part(self, x: jax.Array, place: jax.Array) -> jax.Array:
+        size = x.shape[0] // len(self.devices)
+        return jax.lax.dynamic_slice_in_dim(x, place * size, size)
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs in `$MSI2HE_CACHE` or `~/.cache/msi2he_jax`, so that only the first start compiles."""
+    folder = os.environ.get("MSI2HE_CACHE") or os.path.expanduser("~/.cache/msi2he_jax")
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def choose_devices(mode: str, batch_size: int) -> Parallel:
+    """Returns the local devices a batch can be shared between: all, or one where the batch is a single image.
+
+    Args:
+        mode: `"jit"` or `"pmap"`.
+        batch_size: Images per step, over all devices.
+
+    Raises:
+        InputError: the batch cannot be shared equally.
+    """
+    devices = tuple(jax.local_devices())
+    if batch_size == 1:
+        return Parallel(mode, devices[:1])
+    if batch_size % len(devices):
+        why = f"is {batch_size}, which {len(devices)} devices cannot share equally"
+        near = max(1, round(batch_size / len(devices))) * len(devices)
+        raise InputError("config", "train.batch_size", why, f"--config.train.batch_size={near}")
+    return Parallel(mode, devices)
