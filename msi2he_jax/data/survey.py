@@ -1,0 +1,210 @@
+"""First look at all files of a cohort: do they belong together, and which peaks do they show?"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from msi2he_jax.data.manifest import Sample
+from msi2he_jax.data.pairs import (
+    align,
+    measured_region,
+    msi_pixel_size_um,
+    read_slide,
+    slide_tissue,
+)
+from msi2he_jax.data.recipe import Recipe
+from msi2he_jax.errors import InputError
+from msi2he_jax.io_safety import sha256
+from msi2he_jax.msi.axes import MassAxis, estimate_axis_step_ppm, estimate_gap_tol_da, mass_axis
+from msi2he_jax.msi.imzml import open_imzml
+from msi2he_jax.msi.peaks import Peaks, pick_peaks
+from msi2he_jax.msi.spectra import is_discrete, summed_spectrum
+
+_ROUND_MZ = 0.1
+_FEWEST_TISSUE_PIXELS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What one sample's files say about themselves.
+
+    Attributes:
+        sample_id: The sample.
+        mz_range: Least and greatest m/z.
+        step_ppm: Bin width that its spectra suggest, ppm.
+        gap_tol_da: Widest gap between profile points that is interpolated, Da; inf for any.
+        spectrum_type: "profile", "centroid" or None.
+        polarity: "positive", "negative" or None.
+        discrete: Whether it holds channels rather than spectra.
+        pixel_size_um: (y, x), um.
+        sha256: Of imzml, ibd, histology and landmarks.
+        doubts: What is odd in the imzML.
+    """
+
+    sample_id: str
+    mz_range: tuple[float, float]
+    step_ppm: float
+    gap_tol_da: float
+    spectrum_type: str | None
+    polarity: str | None
+    discrete: bool
+    pixel_size_um: tuple[float, float]
+    sha256: dict[str, str]
+    doubts: tuple[str, ...]
+
+
+def survey_sample(sample: Sample) -> Survey:
+    """Opens a sample's MSI and hashes its files.
+
+    Raises:
+        InputError: the imzML is damaged, or no pixel size is known.
+    """
+    imzml = open_imzml(sample.imzml)
+    files = {"imzml": imzml.path, "ibd": imzml.ibd_path, "histology": sample.histology}
+    files |= {"landmarks": sample.landmarks} if sample.landmarks else {}
+    profile = imzml.spectrum_type == "profile"
+    return Survey(
+        sample_id=sample.sample_id,
+        mz_range=imzml.mz_range,
+        step_ppm=estimate_axis_step_ppm(imzml),
+        gap_tol_da=estimate_gap_tol_da(imzml) if profile else float("inf"),
+        spectrum_type=imzml.spectrum_type,
+        polarity=imzml.polarity,
+        discrete=is_discrete(imzml),
+        pixel_size_um=msi_pixel_size_um(imzml, sample.msi_um_per_px, sample.msi_um_per_px_y),
+        sha256={name: sha256(path) for name, path in files.items()},
+        doubts=tuple(imzml.doubts),
+    )
+
+
+def mixtures(surveys: Sequence[Survey]) -> list[str]:
+    """Lists in words why the files should not be put together; empty where they should."""
+    found = []
+    kinds = {
+        "spectrum types": [s.spectrum_type for s in surveys],
+        "polarities": [s.polarity for s in surveys],
+        "files of single channels and of spectra": [str(s.discrete) for s in surveys],
+    }
+    for name, values in kinds.items():
+        known = Counter(value for value in values if value is not None)
+        if len(known) > 1:
+            rarest = min(known, key=known.get)
+            which = surveys[values.index(rarest)].sample_id
+            counts = ", ".join(f"{count} {value}" for value, count in sorted(known.items()))
+            found.append(f"{name} are mixed: {counts}; {which} is one of the fewer")
+    low = max(surveys, key=lambda s: s.mz_range[0])
+    high = min(surveys, key=lambda s: s.mz_range[1])
+    if low.mz_range[0] > high.mz_range[1]:
+        found.append(
+            f"m/z ranges do not overlap: {high.sample_id} ends at {high.mz_range[1]:.4f}, "
+            f"{low.sample_id} starts at {low.mz_range[0]:.4f}"
+        )
+    return found
+
+
+def check_leakage(surveys: Sequence[Survey], splits: dict[str, str], samples: Sequence[Sample]):
+    """Refuses a copy of one measurement, under another name, in another split.
+
+    Raises:
+        InputError: names the two samples.
+    """
+    path = {sample.sample_id: sample.imzml.resolve() for sample in samples}
+    first: dict[str, str] = {}
+    for survey in surveys:
+        name, content = survey.sample_id, survey.sha256["ibd"]
+        other = first.setdefault(content, name)
+        if splits[other] != splits[name] and path[other] != path[name]:
+            why = f"{other} ({splits[other]}) and {name} ({splits[name]}) hold the same spectra"
+            raise InputError("manifest", "split", why, "give both the same group_id")
+
+
+def choose_axis(surveys: Sequence[Survey], recipe: Recipe) -> MassAxis:
+    """Makes the mass axis: the recipe's range and step, or the surveys' pooled range and least step.
+
+    Args:
+        surveys: Those whose spectra may decide.
+        recipe: `mz_min`, `mz_max`, `axis_kind` and `axis_step` (None = from the data).
+    """
+    low = min(s.mz_range[0] for s in surveys) if recipe.mz_min is None else recipe.mz_min
+    high = max(s.mz_range[1] for s in surveys) if recipe.mz_max is None else recipe.mz_max
+    if recipe.mz_min is None:
+        low = max(math.floor(low / _ROUND_MZ) * _ROUND_MZ, _ROUND_MZ)
+    if recipe.mz_max is None:
+        high = math.ceil(high / _ROUND_MZ) * _ROUND_MZ
+    step = recipe.axis_step
+    if step is None:
+        ppm = min(s.step_ppm for s in surveys)
+        step = ppm if recipe.axis_kind == "ppm" else ppm * 1e-6 * low
+    return mass_axis(recipe.axis_kind, mz_min=low, mz_max=high, step=step)
+
+
+def gap_tolerance_da(surveys: Sequence[Survey], recipe: Recipe) -> float | None:
+    """Returns the widest gap that interpolation bridges, Da, or None for any."""
+    widest = max(s.gap_tol_da for s in surveys)
+    return widest if recipe.limit_gaps and math.isfinite(widest) else None
+
+
+def sample_spectrum(
+    sample: Sample, axis: MassAxis, recipe: Recipe, gap_tol_da: float | None
+) -> tuple[np.ndarray, int]:
+    """Sums a sample's spectra as the recipe says; sums of samples add.
+
+    Args:
+        sample: One sample.
+        axis: M bins.
+        recipe: Decides rebinning, normalisation, and whether only tissue counts.
+        gap_tol_da: Da, see `gap_tolerance_da`.
+
+    Returns:
+        float64 [M], and how many spectra went into it.
+    """
+    imzml = open_imzml(sample.imzml)
+    pixels = measured_region(imzml, sample.msi_roi)
+    if recipe.tissue_only and sample.landmarks is not None:
+        tissue = pixels & _tissue_on_msi(sample, imzml)
+        pixels = tissue if tissue.sum() >= _FEWEST_TISSUE_PIXELS else pixels
+    normalize = recipe.mean_spectra and not is_discrete(imzml)
+    spectrum = summed_spectrum(
+        imzml,
+        axis,
+        method=recipe.method,
+        normalization="tic" if normalize else "none",
+        pixels=pixels,
+        gap_tol_da=gap_tol_da,
+    )
+    total = spectrum.sum() if recipe.mean_spectra else 1.0
+    return spectrum / (total or 1.0), int(pixels.sum())
+
+
+def _tissue_on_msi(sample: Sample, imzml) -> np.ndarray:
+    """Draws the slide's tissue mask on the MSI pixels, bool [H, W]."""
+    size = msi_pixel_size_um(imzml, sample.msi_um_per_px, sample.msi_um_per_px_y)
+    slide = read_slide(sample, min(size))
+    return slide_tissue(slide, align(sample).matrix, imzml.shape, size)
+
+
+def choose_peaks(axis: MassAxis, spectrum: np.ndarray, recipe: Recipe) -> Peaks:
+    """Picks the peaks of the cohort's summed spectrum.
+
+    Args:
+        axis: M bins.
+        spectrum: float64 [M].
+        recipe: Number, least distance and excluded m/z.
+
+    Raises:
+        InputError: no peak is left.
+    """
+    step_ppm = axis.step if axis.kind == "ppm" else axis.step / axis.mz[0] * 1e6
+    return pick_peaks(
+        axis,
+        spectrum,
+        count=recipe.peaks,
+        min_separation_ppm=recipe.min_separation_steps * step_ppm,
+        exclude=recipe.exclude_mz,
+        exclude_ppm=recipe.exclude_ppm,
+    )
