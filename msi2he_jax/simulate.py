@@ -1,0 +1,103 @@
+"""Simulates paired MSI and H&E sections with known truth: a cohort to try the whole line on.
+
+    python -m msi2he_jax.simulate --out=DIR [--sections=24 --grid=64 --seed=0]
+
+Writes DIR/manifest.csv (hand it to preprocess), imzml/, histology/, landmarks/, and what a real
+study would not know: truth/SAMPLE/ (transform.json, displacement.npz, compartments.png) and
+cohort.json. The same flags and seed give the same files.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from absl import flags, logging
+
+from msi2he_jax import cli
+
+FLAGS = cli.new_flags()
+_DEFINED = {"flag_values": FLAGS}
+flags.DEFINE_string("out", None, "Folder to write; must be new or empty.", **_DEFINED)
+flags.DEFINE_boolean("overwrite", False, "Replace a folder that is not empty.", **_DEFINED)
+flags.DEFINE_integer("sections", 24, "Number of sections.", **_DEFINED)
+flags.DEFINE_integer("sections-per-patient", 2, "Sections that share a patient.", **_DEFINED)
+flags.DEFINE_integer("grid", 64, "MSI pixels per line of the widest section.", **_DEFINED)
+flags.DEFINE_integer("seed", 0, "Everything random follows from it.", **_DEFINED)
+flags.DEFINE_enum("spectra", "profile", ["profile", "centroid"], "Kind of spectra.", **_DEFINED)
+flags.DEFINE_float("msi-um-per-px", 50.0, "MSI pixel size, um.", **_DEFINED)
+flags.DEFINE_float(
+    "msi-um-per-px-y", None, "Distance of scan lines, um; default: as msi-um-per-px.", **_DEFINED
+)
+flags.DEFINE_float("histology-um-per-px", 6.25, "Pixel size of the slide images, um.", **_DEFINED)
+flags.DEFINE_float(
+    "warp-um",
+    None,
+    "Largest smooth warp beyond the affine, um; default: one MSI pixel.",
+    **_DEFINED,
+)
+flags.DEFINE_float("jitter-ppm", 3.0, "Mass error from spectrum to spectrum, ppm.", **_DEFINED)
+flags.DEFINE_enum("format", "png", ["png", "ome.tiff"], "Format of the slide images.", **_DEFINED)
+
+
+def run(values: flags.FlagValues, args: list[str]) -> None:
+    """Checks the flags and writes the cohort."""
+    cli.no_positional(args)
+    cli.require(values, "out")
+    _check(values)
+    from msi2he_jax.io_safety import atomic_folder
+    from msi2he_jax.phantom.cohort import procedural_members, write_cohort
+
+    plan = _plan(values)
+    words = "simulated: procedural breast-like tissue and DESI-like spectra, no measurement"
+    with atomic_folder(values.out, overwrite=values.overwrite) as folder:
+        logging.info("%d sections to simulate", plan.sections)
+        write_cohort(folder, plan, procedural_members(plan), words, _progress)
+    print(f"{values.out}/manifest.csv")
+
+
+def _check(values: flags.FlagValues) -> None:
+    cli.require_range(values, "sections", 1, 100_000)
+    cli.require_range(values, "sections-per-patient", 1)
+    cli.require_range(values, "grid", 12, 4096)
+    cli.require_range(values, "seed", 0, 2**63)
+    cli.require_range(values, "msi-um-per-px", 1.0, 1000.0)
+    cli.require_range(values, "msi-um-per-px-y", 1.0, 1000.0)
+    cli.require_range(values, "histology-um-per-px", 0.1, 200.0)
+    cli.require_range(values, "jitter-ppm", 0.0, 50.0)
+    extent_um = values["grid"].value * values["msi-um-per-px"].value
+    cli.require_range(values, "warp-um", 0.0, extent_um / 12.0)
+
+
+def _plan(values: flags.FlagValues):
+    from msi2he_jax.phantom.cohort import Plan
+    from msi2he_jax.phantom.geometry import Raster
+    from msi2he_jax.phantom.section import Probe
+
+    um_x = values["msi-um-per-px"].value
+    um_y = values["msi-um-per-px-y"].value or um_x
+    warp = values["warp-um"].value
+    lines = round(values.grid * um_x / um_y)
+    probe = Probe(
+        raster=Raster((lines, values.grid), (um_y, um_x)),
+        warp_um=um_x if warp is None else warp,
+        jitter_ppm=values["jitter-ppm"].value,
+    )
+    return Plan(
+        sections=values.sections,
+        sections_per_group=values["sections-per-patient"].value,
+        seed=values.seed,
+        histology_um_per_px=values["histology-um-per-px"].value,
+        spectra=values.spectra,
+        image_format=values.format,
+        probe=probe,
+    )
+
+
+def _progress(sample_id: str) -> None:
+    logging.info("wrote %s", sample_id)
+
+
+main = cli.verb(run, FLAGS, __doc__)
+
+if __name__ == "__main__":
+    sys.exit(main())
