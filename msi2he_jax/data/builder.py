@@ -49,6 +49,7 @@ def write_dataset(
     examples: Examples,
     provenance: dict[str, Any],
     *,
+    finish: Callable[[], None] = lambda: None,
     overwrite: bool = False,
 ) -> None:
     """Writes a data set; the folder appears when all of it is on the disk.
@@ -60,6 +61,7 @@ def write_dataset(
             `tissue_mask` bool [H, W]; `msi_to_histology` float64 [3, 3]; `um_per_px` float.
         provenance: Written last, so that what the functions add to it is kept; `counts`, `shards`
             and `content_sha256` are added here. Must hold `peaks` with K `mz`.
+        finish: Called after the last example and before the provenance is written.
         overwrite: Replaces what is in the folder.
 
     Raises:
@@ -75,6 +77,7 @@ def write_dataset(
         if not filled:
             raise InputError(out_dir, "", "would hold no example")
         _build(folder, filled, channels)
+        finish()
         counts = {split: len(found) for split, found in digests.items()}
         shards = {path.name: sha256(path) for path in sorted(folder.glob("*.array_record*"))}
         everything = "".join("".join(found) for found in digests.values())

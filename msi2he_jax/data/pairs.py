@@ -1,6 +1,6 @@
 """From one sample to one registered pair on the common grid, the frame of its MSI.
 
-`msi_arrays` makes the MSI half and needs no slide: training data and new data pass through it alike.
+`msi_arrays` makes the MSI half and needs no slide: new data pass through it as training data do.
 """
 
 from __future__ import annotations

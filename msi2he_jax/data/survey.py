@@ -62,9 +62,11 @@ def survey_sample(sample: Sample) -> Survey:
     """Opens a sample's MSI and hashes its files.
 
     Raises:
-        InputError: the imzML is damaged, or no pixel size is known.
+        InputError: the imzML is damaged, its pixel size is not known, or landmarks are no good.
     """
+    align(sample)  # Hours before they are used, so that all landmark files are known to be good.
     imzml = open_imzml(sample.imzml)
+    measured_region(imzml, sample.msi_roi)
     files = {"imzml": imzml.path, "ibd": imzml.ibd_path, "histology": sample.histology}
     files |= {"landmarks": sample.landmarks} if sample.landmarks else {}
     profile = imzml.spectrum_type == "profile"
@@ -107,6 +109,18 @@ def mixtures(surveys: Sequence[Survey]) -> list[str]:
     return found
 
 
+def doubts(surveys: Sequence[Survey], recipe: Recipe) -> list[str]:
+    """Lists in words what makes the data set less than it should be."""
+    found = mixtures(surveys)
+    centroid = sum(s.spectrum_type == "centroid" for s in surveys)
+    if recipe.method == "linear" and centroid:
+        found.append(
+            f"{centroid} samples with centroid spectra were interpolated, as published, which "
+            "invents signal between their peaks"
+        )
+    return found
+
+
 def check_leakage(surveys: Sequence[Survey], splits: dict[str, str], samples: Sequence[Sample]):
     """Refuses a copy of one measurement, under another name, in another split.
 
@@ -124,7 +138,7 @@ def check_leakage(surveys: Sequence[Survey], splits: dict[str, str], samples: Se
 
 
 def choose_axis(surveys: Sequence[Survey], recipe: Recipe) -> MassAxis:
-    """Makes the mass axis: the recipe's range and step, or the surveys' pooled range and least step.
+    """Makes the mass axis: the recipe's range and step, or else the pooled range and least step.
 
     Args:
         surveys: Those whose spectra may decide.
