@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -135,17 +135,26 @@ def score_images(
         As `score_batch`, `[N]` float64.
     """
     parts = []
-    for start in range(0, len(fake), batch_size):
-        # The last batch overlaps the one before it, so that all have one shape to compile.
-        first = max(0, min(start, len(fake) - batch_size))
-        rows = slice(first, first + batch_size)
-        scores = score_batch(
-            fake[rows], unit_float(real[rows]), tissue_mask[rows], valid_mask[rows]
-        )
-        parts.append(
-            jax.tree.map(lambda s, skip=start - first: np.asarray(s, float)[skip:], scores)
-        )
+    for rows, skip in batches(len(fake), batch_size):
+        masks = tissue_mask[rows], valid_mask[rows]
+        scores = score_batch(fake[rows], unit_float(real[rows]), *masks)
+        parts.append(jax.tree.map(lambda score, skip=skip: np.asarray(score, float)[skip:], scores))
     return jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts)
+
+
+def batches(count: int, size: int) -> Iterator[tuple[slice, int]]:
+    """Yields slices of one length that cover `count` items, so that one shape is compiled.
+
+    Args:
+        count: Number of items.
+        size: Length of a slice, where there are as many items.
+
+    Yields:
+        A slice, and how many of its first items an earlier slice had already.
+    """
+    for start in range(0, count, size):
+        first = max(0, min(start, count - size))
+        yield slice(first, first + size), start - first
 
 
 def unit_float(image: np.ndarray) -> np.ndarray:

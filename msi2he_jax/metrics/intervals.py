@@ -31,7 +31,7 @@ def bootstrap_mean(
     finite = np.isfinite(values)
     if not finite.any():
         return (float("nan"),) * 3
-    values, groups = values[finite], np.asarray(groups, str)[finite]
+    values, groups = values[finite], np.asarray(list(groups), str)[finite]
     _, group = np.unique(groups, return_inverse=True)
     sums, sizes = np.bincount(group, values), np.bincount(group)
     drawn = np.random.default_rng(seed).integers(0, sizes.size, (draws, sizes.size))

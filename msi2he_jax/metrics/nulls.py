@@ -7,6 +7,7 @@ below and to the right.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -193,6 +194,31 @@ def nearest_image(
         index = np.where(rms < best, i, index)
         best = np.minimum(best, rms)
     return index, best
+
+
+def memorisation(
+    fake: np.ndarray, real: np.ndarray, train: Training, train_ids: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Distance of each synthetic and each real test image to the nearest training image.
+
+    Args:
+        fake: `[N, H, W, 3]` float in [0, 1].
+        real: `[N, H, W, 3]` float in [0, 1].
+        train: The training split.
+        train_ids: M names of training samples.
+
+    Returns:
+        `fake_to_training_rms` and `real_to_training_rms`, `[N]` float32, and
+        `nearest_training_sample`, `[N]` names: the one nearest to the synthetic image.
+    """
+    background, _ = train.colors()
+    index, distance = nearest_image(fake, train.histology, background)
+    _, real_distance = nearest_image(real, train.histology, background)
+    return {
+        "fake_to_training_rms": distance,
+        "real_to_training_rms": real_distance,
+        "nearest_training_sample": np.array(train_ids)[index],
+    }
 
 
 def fit_frame(images: np.ndarray, shape: tuple[int, int], fill: np.ndarray | float) -> np.ndarray:
