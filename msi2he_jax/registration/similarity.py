@@ -1,0 +1,136 @@
+"""How alike two images are, as functions a gradient can be taken of (JAX).
+
+An image enters as fuzzy memberships: each pixel belongs partly to `background` and partly to one or
+two neighbouring grey bins (linear Parzen windows), so a histogram is a matrix product and mutual
+information is differentiable in whatever moved the pixels.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+EPSILON = 1e-8
+
+
+def memberships(values: jax.Array, mask: jax.Array, bins: int) -> jax.Array:
+    """Spreads each pixel over a background class and grey bins.
+
+    Args:
+        values: `[C, P]` float in [0, 1].
+        mask: `[P]` float in [0, 1], the share of the pixel that is tissue.
+        bins: Number of grey bins, at least 2.
+
+    Returns:
+        `[C, bins + 1, P]` float; sums to 1 over axis 1; row 0 is the background.
+    """
+    position = jnp.clip(values, 0.0, 1.0) * (bins - 1)
+    hats = jnp.maximum(0.0, 1.0 - jnp.abs(position[:, None] - jnp.arange(bins)[:, None]))
+    background = jnp.broadcast_to(1.0 - mask, (values.shape[0], 1, values.shape[1]))
+    return jnp.concatenate([background, hats * mask], axis=1)
+
+
+def information_of_joint(joint: jax.Array) -> jax.Array:
+    """Returns the mutual information of joint histograms.
+
+    Args:
+        joint: `[..., A, B]` float, not negative, of any total.
+
+    Returns:
+        `[...]` float, nats.
+    """
+    joint = jnp.maximum(joint, 0.0)
+    p = joint / jnp.maximum(joint.sum((-2, -1), keepdims=True), EPSILON)
+    return -_entropy(p, (-2, -1)) + _entropy(p.sum(-1), -1) + _entropy(p.sum(-2), -1)
+
+
+def _entropy(p: jax.Array, axis) -> jax.Array:
+    return -jnp.sum(p * jnp.log(p + EPSILON), axis=axis)
+
+
+def mutual_information(x: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
+    """Returns the mean mutual information over all pairs of channels.
+
+    Args:
+        x: `[C, A, P]` memberships.
+        y: `[D, B, P]` memberships.
+        weight: `[P]` float, what each pixel counts.
+
+    Returns:
+        Scalar float, nats.
+
+    Source: Parzen-window mutual information, Mattes et al. 2003 (IEEE TMI 22:120), with linear
+        windows on both sides.
+    """
+    joint = jnp.einsum("cap,dbp->cdab", x * weight, y)
+    return information_of_joint(joint).mean()
+
+
+def normalized_cross_correlation(x: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
+    """Returns the weighted correlation coefficient, averaged over channels.
+
+    Args:
+        x: `[C, P]` float.
+        y: `[C, P]` or `[1, P]` float.
+        weight: `[P]` float, what each pixel counts.
+
+    Returns:
+        Scalar float in [-1, 1].
+    """
+    share = weight / jnp.maximum(weight.sum(), EPSILON)
+    x, y = (v - jnp.sum(v * share, axis=-1, keepdims=True) for v in (x, y))
+    covariance = jnp.sum(x * y * share, axis=-1)
+    spread = jnp.sum(x * x * share, axis=-1) * jnp.sum(y * y * share, axis=-1)
+    return jnp.mean(covariance / jnp.sqrt(spread + EPSILON))
+
+
+def information_of_shifts(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Returns the mutual information at every whole-pixel shift at once, by Fourier transform.
+
+    What lies outside `y` counts as its background, so a shift out of the image is never cheap.
+
+    Args:
+        x: `[C, A, n, n]` memberships times weight; it is what shifts.
+        y: `[D, B, n, n]` memberships; row 0 is the background.
+
+    Returns:
+        `[n, n]` float, nats; entry (i, j) is for `x` shifted by (i - n // 2, j - n // 2) pixels.
+
+    Source: Öfverstedt, Lindblad & Sladoje 2022 (Pattern Recognition Letters 159:196).
+    """
+    n = x.shape[-1]
+    before = n // 2
+    around = jnp.pad(y, ((0, 0), (0, 0), (before, n - before), (before, n - before)))
+    outside = jnp.pad(jnp.zeros((n, n)), ((before, n - before),) * 2, constant_values=1.0)
+    around = around.at[:, 0].add(outside)
+    fx = jnp.fft.rfft2(x, s=(2 * n, 2 * n))
+    fy = jnp.fft.rfft2(around)
+    spectrum = jnp.einsum("cahw,dbhw->cdabhw", jnp.conj(fx), fy)
+    joint = jnp.fft.irfft2(spectrum, s=(2 * n, 2 * n))[..., :n, :n]
+    return information_of_joint(jnp.moveaxis(joint, (-2, -1), (0, 1))).mean((-2, -1))
+
+
+def bilinear(planes: jax.Array, index: jax.Array) -> jax.Array:
+    """Samples planes at fractional indices; zero beyond their edge.
+
+    Args:
+        planes: `[C, n, m]` float.
+        index: `[P, 2]` float (row, column), pixel centres at whole numbers.
+
+    Returns:
+        `[C, P]` float.
+    """
+    _, n, m = planes.shape
+    rows = jnp.pad(planes, ((0, 0), (1, 1), (1, 1))).reshape(len(planes), -1).T
+    index = jnp.clip(index + 1.0, 0.0, jnp.array([n + 0.999, m + 0.999]))
+    corner = jax.lax.stop_gradient(jnp.floor(index))
+    fraction = index - corner
+    corner = corner.astype(jnp.int32)
+    total = 0.0
+    for i in (0, 1):
+        for j in (0, 1):
+            wy = fraction[:, 0] if i else 1.0 - fraction[:, 0]
+            wx = fraction[:, 1] if j else 1.0 - fraction[:, 1]
+            flat = (corner[:, 0] + i) * (m + 2) + corner[:, 1] + j
+            total = total + rows[flat] * (wy * wx)[:, None]
+    return total.T
