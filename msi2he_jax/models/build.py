@@ -85,13 +85,16 @@ class Generator(nnx.Module):
 
     Args:
         core: The network proper, in its own ranges.
+        channels: Channels of the MSI it takes.
         multiple: H and W are padded to a multiple of this, px.
         minimum: ... and to at least this, px.
         unit_range: Whether the core works in [0, 1] (Keras) rather than in [-1, 1] (pix2pix).
     """
 
-    def __init__(self, core: nnx.Module, *, multiple: int, minimum: int, unit_range: bool):
-        self.core = core
+    def __init__(
+        self, core: nnx.Module, *, channels: int, multiple: int, minimum: int, unit_range: bool
+    ):
+        self.core, self.channels = core, channels
         self.multiple, self.minimum, self.unit_range = multiple, minimum, unit_range
 
     def __call__(
@@ -116,7 +119,13 @@ class Generator(nnx.Module):
 
         Returns:
             `[B, H, W, out_channels]`, float32, in [-1, 1].
+
+        Raises:
+            InputError: the number of channels is not the one the network was built for.
         """
+        if msi.shape[-1] != self.channels:
+            why = f"has {msi.shape[-1]} channels, the network takes {self.channels} channels"
+            raise InputError("msi", "shape", why, "use the data the network was configured for")
         height, width = msi.shape[1:3]
         x = _pad_to_multiple(msi, self.multiple, self.minimum)
         x = x if self.unit_range else 2.0 * x - 1.0
@@ -190,6 +199,7 @@ def build_generator(config: Any, *, rngs: nnx.Rngs, axis_name: str | None = None
         core = RonnebergerUNet(depth=config.depth, **common)
     return Generator(
         core,
+        channels=config.in_channels,
         multiple=multiple_of(config),
         minimum=resnet.MINIMUM_PX if config.name == "resnet" else 1,
         unit_range=config.name == "unet_ronneberger",
@@ -244,8 +254,9 @@ def generator_config(config: Any) -> GeneratorConfig:
     lowest, highest = (5, 9) if read.name == "unet_pix2pix" else (1, 6)
     _within("depth", read.depth, lowest, highest)
     _within("blocks", read.blocks, 0, 64)
-    if not 0.0 <= read.dropout < 1.0:
-        raise InputError("config", "dropout", f"is {read.dropout}, expected a rate in [0, 1)")
+    rate = read.dropout
+    if not isinstance(rate, int | float) or not 0.0 <= rate < 1.0:
+        raise InputError("config", "dropout", f"is {rate!r}, expected a rate in [0, 1)")
     return read
 
 

@@ -6,6 +6,9 @@ or better. Variables are `nnx.Param` and `nnx.BatchStat` only: no layer holds a 
 
 from __future__ import annotations
 
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -33,7 +36,7 @@ class Conv(nnx.Module):
         output_padding: Rows and columns added at the end of a transposed convolution.
         dtype: Compute dtype.
         lowering: One of `convolution.LOWERINGS`.
-        init: Initialiser of the kernel; None for N(0, 0.02).
+        init: Initialiser `(key, shape, dtype)` of the kernel; None for N(0, 0.02).
         rngs: Stream `params` is used.
     """
 
@@ -53,7 +56,7 @@ class Conv(nnx.Module):
         init=None,
         rngs: nnx.Rngs,
     ):
-        init = init or jax.nn.initializers.normal(INIT_STDDEV)
+        init = init or small_normal
         shape = (size, size, outputs, inputs) if transposed else (size, size, inputs, outputs)
         self.kernel = nnx.Param(init(rngs.params(), shape, param_dtype(dtype)))
         self.bias = nnx.Param(jnp.zeros(outputs, param_dtype(dtype))) if bias else None
@@ -140,7 +143,7 @@ class BatchNorm(nnx.Module):
         rngs: nnx.Rngs,
     ):
         kind = param_dtype(dtype)
-        noise = jax.random.normal(rngs.params(), (channels,), kind)
+        noise = _draw(rngs.params(), (channels,), kind)
         self.scale = nnx.Param(1.0 + scale_stddev * noise)
         self.bias = nnx.Param(jnp.zeros(channels, kind))
         self.mean = nnx.BatchStat(jnp.zeros(channels, kind))
@@ -214,6 +217,38 @@ def make_norm(
     if kind == "batch":
         return BatchNorm(channels, rngs=rngs, axis_name=axis_name, dtype=dtype)
     return InstanceNorm(dtype=dtype) if kind == "instance" else NoNorm()
+
+
+def small_normal(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    """Draws N(0, 0.02), as pix2pix starts every kernel."""
+    return INIT_STDDEV * _draw(key, shape, dtype)
+
+
+def he_normal(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    """Draws a kernel `[kh, kw, in, out]` as Keras' he_normal: cut at two standard deviations."""
+    # A standard normal cut at +-2 has this standard deviation.
+    stddev = math.sqrt(2.0 / math.prod(shape[:3])) / 0.87962566103423978
+    return stddev * _draw(key, shape, dtype, truncated=True)
+
+
+def he_normal_transposed(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    """As `he_normal`, for the kernel `[kh, kw, out, in]` of a transposed convolution."""
+    kh, kw, outputs, inputs = shape
+    return he_normal(key, (kh, kw, inputs, outputs), dtype).swapaxes(2, 3)
+
+
+def _draw(key, shape: tuple[int, ...], dtype: jnp.dtype, *, truncated: bool = False) -> Array:
+    """Standard normal numbers; drawn in powers of two, since each count of numbers is compiled."""
+    count = math.prod(shape)
+    padded = max(4096, 1 << (count - 1).bit_length())
+    return _draw_flat(key, padded, jnp.dtype(dtype).name, truncated)[:count].reshape(shape)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _draw_flat(key: Array, count: int, dtype: str, truncated: bool) -> Array:
+    if truncated:
+        return jax.random.truncated_normal(key, -2.0, 2.0, (count,), dtype)
+    return jax.random.normal(key, (count,), dtype)
 
 
 def dropout(x: Array, rate: float, key: Array | None) -> Array:

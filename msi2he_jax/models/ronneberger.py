@@ -112,18 +112,16 @@ class RonnebergerUNet(nnx.Module):
 
 
 def _he_conv(inputs: int, outputs: int, size: int, layer: dict) -> layers.Conv:
-    init = jax.nn.initializers.he_normal()
-    return layers.Conv(inputs, outputs, size, padding="same", bias=True, init=init, **layer)
+    return layers.Conv(
+        inputs, outputs, size, padding="same", bias=True, init=layers.he_normal, **layer
+    )
 
 
 def _rise(inputs: int, outputs: int, upsample: str, layer: dict) -> nnx.Module:
-    init = jax.nn.initializers.he_normal(in_axis=-1, out_axis=-2)
-    if upsample == "deconv":
-        return layers.Conv(
-            inputs, outputs, 2, stride=2, bias=True, transposed=True, init=init, **layer
-        )
-    init = jax.nn.initializers.he_normal()
-    return layers.ResizeConv(inputs, outputs, 2, bias=True, init=init, **layer)
+    if upsample == "resize":
+        return layers.ResizeConv(inputs, outputs, 2, bias=True, init=layers.he_normal, **layer)
+    deconv = {"stride": 2, "transposed": True, "init": layers.he_normal_transposed}
+    return layers.Conv(inputs, outputs, 2, bias=True, **deconv, **layer)
 
 
 def _norm(kind: str, channels: int, layer: dict, axis_name: str | None) -> nnx.Module:
