@@ -1,6 +1,7 @@
 """Simulates paired MSI and H&E sections with known truth: a cohort to try the whole line on.
 
     python -m msi2he_jax.simulate --out=DIR [--sections=24 --grid=64 --seed=0]
+    python -m msi2he_jax.simulate --out=DIR --histology-dir=FOLDER_OF_H&E_IMAGES
 
 Writes DIR/manifest.csv (hand it to preprocess), imzml/, histology/, landmarks/, and what a real
 study would not know: truth/SAMPLE/ (transform.json, displacement.npz, compartments.png) and
@@ -23,12 +24,24 @@ flags.DEFINE_integer("sections", 24, "Number of sections.", **_DEFINED)
 flags.DEFINE_integer("sections-per-patient", 2, "Sections that share a patient.", **_DEFINED)
 flags.DEFINE_integer("grid", 64, "MSI pixels per line of the widest section.", **_DEFINED)
 flags.DEFINE_integer("seed", 0, "Everything random follows from it.", **_DEFINED)
+flags.DEFINE_string(
+    "histology-dir",
+    None,
+    "Folder of H&E images (PNG, JPEG, TIFF, SVS) to cut the sections from; default: procedural "
+    "tissue. The sections of one image are one patient. Pen marks and labels are left out.",
+    **_DEFINED,
+)
 flags.DEFINE_enum("spectra", "profile", ["profile", "centroid"], "Kind of spectra.", **_DEFINED)
 flags.DEFINE_float("msi-um-per-px", 50.0, "MSI pixel size, um.", **_DEFINED)
 flags.DEFINE_float(
     "msi-um-per-px-y", None, "Distance of scan lines, um; default: as msi-um-per-px.", **_DEFINED
 )
-flags.DEFINE_float("histology-um-per-px", 6.25, "Pixel size of the slide images, um.", **_DEFINED)
+flags.DEFINE_float(
+    "histology-um-per-px",
+    6.25,
+    "Pixel size of the slide images, um; also of --histology-dir images that do not state theirs.",
+    **_DEFINED,
+)
 flags.DEFINE_float(
     "warp-um",
     None,
@@ -45,13 +58,13 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
     cli.require(values, "out")
     _check(values)
     from msi2he_jax.io_safety import atomic_folder
-    from msi2he_jax.phantom.cohort import procedural_members, write_cohort
+    from msi2he_jax.phantom.cohort import write_cohort
 
     plan = _plan(values)
-    words = "simulated: procedural breast-like tissue and DESI-like spectra, no measurement"
+    words, members = _slides(values, plan)
     with atomic_folder(values.out, overwrite=values.overwrite) as folder:
         logging.info("%d sections to simulate", plan.sections)
-        write_cohort(folder, plan, procedural_members(plan), words, _progress)
+        write_cohort(folder, plan, members, words, _progress)
     print(f"{values.out}/manifest.csv")
 
 
@@ -66,6 +79,20 @@ def _check(values: flags.FlagValues) -> None:
     cli.require_range(values, "jitter-ppm", 0.0, 50.0)
     extent_um = values["grid"].value * values["msi-um-per-px"].value
     cli.require_range(values, "warp-um", 0.0, extent_um / 12.0)
+
+
+def _slides(values: flags.FlagValues, plan):
+    """Says in words what the slides are, and draws or cuts them one by one."""
+    from msi2he_jax.io_safety import existing_folder
+    from msi2he_jax.phantom.cohort import picture_members, procedural_members
+
+    folder = values["histology-dir"].value
+    if folder is None:
+        words = "Simulated: procedural breast-like tissue, DESI-like spectra; no measurement."
+        return words, procedural_members(plan)
+    words = "Simulated DESI-like spectra over real H&E pictures; no MSI was measured."
+    folder = existing_folder(folder, "histology-dir")
+    return words, picture_members(plan, folder, lambda why: logging.warning("left out: %s", why))
 
 
 def _plan(values: flags.FlagValues):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from msi2he_jax import __version__
 from msi2he_jax.io_safety import write_json
-from msi2he_jax.phantom import geometry, molecules, staining, tissue
+from msi2he_jax.phantom import geometry, molecules, pictures, staining, tissue
 from msi2he_jax.phantom.imzml_writer import write_imzml
 from msi2he_jax.phantom.ions import ion_table
 from msi2he_jax.phantom.section import Probe, Section, Slide, abundance_of, measure_slide
@@ -108,6 +108,31 @@ def procedural_members(plan: Plan) -> Iterator[Member]:
         slide = Slide(pixels, canvas.um_per_px, abundance_of(laid.labels), center)
         group = f"p{patient:02d}"
         yield Member(f"{group}_s{turn}", group, slide, {"habit": dataclasses.asdict(habit)})
+
+
+def picture_members(
+    plan: Plan, folder: Path, on_skip: Callable[[str], None] = lambda why: None
+) -> Iterator[Member]:
+    """Cuts slides from real pictures; the sections of one picture are one patient.
+
+    Args:
+        plan: What to simulate.
+        folder: Holds the pictures.
+        on_skip: Called with the reason for each picture that cannot be used.
+
+    Yields:
+        The slides, picture by picture.
+
+    Raises:
+        InputError: the folder holds no usable picture.
+    """
+    sizes = {"um_per_px": plan.histology_um_per_px, "radius_um": plan.radius_um}
+    sources = pictures.read_pictures(folder, most=plan.sections, on_skip=on_skip, **sizes)
+    for number, picture in enumerate(sources):
+        count = len(range(number, plan.sections, len(sources)))
+        cut = pictures.cut_sections(_rng(plan, 6, number), picture, count, **sizes)
+        for turn, (slide, facts) in enumerate(cut):
+            yield Member(f"p{number:02d}_s{turn}", f"p{number:02d}", slide, facts)
 
 
 def write_cohort(

@@ -74,7 +74,7 @@ def tissue_radius_um(raster: Raster, warp_um: float) -> float:
     """Radius of the largest circle of tissue the raster holds with a margin, um."""
     pixel = max(raster.um)
     half = 0.5 * float(min(raster.size_um))
-    return 0.97 * (half - max(2.5 * pixel, 0.09 * half * 2) - warp_um)
+    return 0.97 * (half - max(2.5 * pixel, 0.12 * half) - warp_um)
 
 
 def draw_canvas(

@@ -40,7 +40,7 @@ def draw_chemistry(rng: np.random.Generator, ions: tuple[Ion, ...]) -> Chemistry
         Its mixing.
     """
     affinity = affinity_matrix(ions)
-    level = np.exp(rng.uniform(np.log(4e3), np.log(1.2e5), len(ions)))
+    level = np.exp(rng.uniform(np.log(1.6e3), np.log(1.6e5), len(ions)))
     strength = np.array([ion.strength for ion in ions])
     jitter = np.exp(rng.normal(0, 0.22, affinity.shape))
     jitter[-1] = np.exp(rng.normal(0, 0.6, len(ions)))

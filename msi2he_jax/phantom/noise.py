@@ -29,13 +29,13 @@ class Noise:
         carry_over: Share of a pixel's signal that is washed into the next of its line.
     """
 
-    drift: float = 0.18
-    line: float = 0.10
-    flicker: float = 0.16
+    drift: float = 0.22
+    line: float = 0.12
+    flicker: float = 0.20
     flicker_memory: float = 0.65
-    channel: float = 0.16
-    shot_counts: float = 220.0
-    detection_counts: float = 150.0
+    channel: float = 0.25
+    shot_counts: float = 250.0
+    detection_counts: float = 160.0
     chemical_counts: float = 60.0
     carry_over: float = 0.12
 

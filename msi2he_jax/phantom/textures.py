@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 # Standard deviation of a uniform cubic B-spline surface over independent unit-variance nodes.
 _SPLINE_STD = 0.479
@@ -68,15 +68,19 @@ def smooth_noise(rng: np.random.Generator, canvas: Canvas, scale_um: float) -> n
     nodes = rng.standard_normal(counts).astype(np.float32)
     rows = _spline_weights(canvas.y_um.ravel() / scale_um, counts[0])
     columns = _spline_weights(canvas.x_um.ravel() / scale_um, counts[1])
-    return (rows @ nodes @ columns.T) / np.float32(_SPLINE_STD)
+    return np.ascontiguousarray((columns @ (rows @ nodes).T).T) / np.float32(_SPLINE_STD)
 
 
-def _spline_weights(position: np.ndarray, count: int) -> np.ndarray:
-    """Uniform cubic B-spline basis as a dense matrix, `[P, count]` float32."""
-    distance = np.abs(position[:, None] + 1.0 - np.arange(count))
+def _spline_weights(position: np.ndarray, count: int) -> sparse.csr_array:
+    """Uniform cubic B-spline basis `[P, count]` float32: four nodes bear on each position."""
+    first = np.floor(position).astype(np.int64)
+    nodes = first[:, None] + np.arange(4)
+    distance = np.abs(position[:, None] + 1.0 - nodes)
     near = 2.0 / 3.0 - distance**2 + distance**3 / 2.0
     far = np.clip(2.0 - distance, 0.0, None) ** 3 / 6.0
-    return np.where(distance < 1.0, near, far).astype(np.float32)
+    weights = np.where(distance < 1.0, near, far).astype(np.float32)
+    starts = np.arange(0, nodes.size + 1, 4)
+    return sparse.csr_array((weights.ravel(), nodes.ravel(), starts), (len(position), count))
 
 
 def fibres(
