@@ -1,0 +1,122 @@
+"""How well MSI and slide were brought together: errors, failures, checkerboards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msi2he_jax.histology import read_histology
+from msi2he_jax.reporting import figures
+from msi2he_jax.reporting.html import (
+    Markup,
+    figure,
+    image,
+    join,
+    missing,
+    number,
+    paragraph,
+    plot,
+    table,
+    tag,
+)
+from msi2he_jax.reporting.records import Registration, is_number
+
+MOST_OVERLAYS = 6
+# Name in summary.json, heading, decimals; those that no sample has are left out.
+COLUMNS = (
+    ("tre_median_um", "TRE median (um)", 1),
+    ("tre_max_um", "TRE max (um)", 1),
+    ("tre_median_msi_px", "TRE median (MSI px)", 2),
+    ("truth_tre_median_um", "against the truth (um)", 1),
+    ("initial_tre_median_um", "before (um)", 1),
+)
+
+
+def alignment_section(registration: Registration | None) -> Markup:
+    """Returns table, plot and overlays of a registration, or a sentence where there is none."""
+    if registration is None:
+        how = "Run: python -m msi2he_jax.register, and pass its folder as --registration=DIR"
+        return missing("No registration was given.", how)
+    samples = registration.samples
+    if not samples:
+        return missing("The registration's summary.json lists no sample.")
+    parts = [_words(registration), _table(samples), _plot(samples), _overlays(registration)]
+    return join(part for part in parts if part)
+
+
+def _words(registration: Registration) -> Markup:
+    samples = registration.samples
+    known = [s["success"] for s in samples if isinstance(s.get("success"), bool)]
+    what = registration.summary.get("moving")
+    text = f"{len(samples)} samples were registered to their slides"
+    text += f" from the {what} image" if isinstance(what, str) else ""
+    if known:
+        text += f"; {sum(known)} of {len(known)} count as a success"
+    text += (
+        ". TRE: target registration error, on landmarks that were not used to fit (and, for "
+        "simulated sections, on the known truth)."
+    )
+    return paragraph(text)
+
+
+def failed(sample: dict[str, Any]) -> bool:
+    """Returns whether a sample is counted as a failure."""
+    return sample.get("success") is False
+
+
+def _table(samples: list[dict[str, Any]]) -> Markup:
+    shown = [c for c in COLUMNS if any(is_number(sample.get(c[0])) for sample in samples)]
+    columns = ["sample", *(heading for _, heading, _ in shown), "result"]
+    rows = [
+        [
+            s.get("sample_id"),
+            *(number(s.get(name), digits) for name, _, digits in shown),
+            _result(s),
+        ]
+        for s in samples
+    ]
+    return table("Registration errors, one row a sample.", columns, rows)
+
+
+def _result(sample: dict[str, Any]) -> str | None:
+    if not isinstance(sample.get("success"), bool):
+        return None
+    return "success" if sample["success"] else "failure"
+
+
+def _plot(samples: list[dict[str, Any]]) -> Markup:
+    known = [s for s in samples if is_number(s.get("tre_median_um"))]
+    if not known:
+        return Markup("")
+    names = [str(s.get("sample_id")) for s in known]
+    errors = [s["tre_median_um"] for s in known]
+    bad = [failed(s) for s in known]
+    alt = "Median registration error of each sample; the numbers are in the table above."
+    drawn = plot(lambda look: figures.errors_by_sample(names, errors, bad, look), alt)
+    return figure(drawn, "Median TRE of each sample; a cross marks a failure.")
+
+
+def _overlays(registration: Registration) -> Markup:
+    found = []
+    for sample in registration.samples:
+        name = str(sample.get("sample_id"))
+        path = registration.overlay(name)
+        if path and len(found) < MOST_OVERLAYS:
+            pixels = read_histology(path, um_per_px=1.0).pixels
+            png = figures.raster(pixels, longest_px=420)
+            alt = (
+                f"Checkerboard of {name}: fields of the slide and of the registered image by turns."
+            )
+            found.append(figure(image(png, alt), f"{name}: {_short(sample)}"))
+    if not found:
+        return missing("No overlay picture was found in the registration's folder.")
+    words = (
+        "Checkerboards: fields of the slide alternate with the registered image. Structures that "
+        "run on across the edges of the fields are aligned. Synthetic fields are no stained tissue."
+    )
+    grid = tag("div", *found, class_="panels")
+    return join([tag("h3", "Overlays"), paragraph(words), grid])
+
+
+def _short(sample: dict[str, Any]) -> str:
+    error = number(sample.get("tre_median_um"), 1)
+    return f"median TRE {error} um" + (", failure" if failed(sample) else "")
