@@ -88,7 +88,8 @@ def _cropped(pixels: np.ndarray, um: float, scale: float, roi, path: Path) -> Hi
         return Histology(pixels, um * scale, path)
     height, width = pixels.shape[0] * scale, pixels.shape[1] * scale
     x, y, w, h = roi
-    if x < 0 or y < 0 or w < 1 or h < 1 or x + w > width + scale or y + h > height + scale:
+    slack = scale if scale > 1 else 0  # A level's last pixel may reach beyond the full image.
+    if x < 0 or y < 0 or w < 1 or h < 1 or x + w > width + slack or y + h > height + slack:
         why = f"x,y,w,h = {x},{y},{w},{h} is not inside the {width:.0f} x {height:.0f} px image"
         raise InputError(path, "histology_roi", why)
     top, left = int(y / scale), int(x / scale)
@@ -99,7 +100,7 @@ def _cropped(pixels: np.ndarray, um: float, scale: float, roi, path: Path) -> Hi
 
 def _read_with_pillow(path: Path, formats: tuple[str, ...], page: int = 0) -> np.ndarray:
     try:
-        with _pixel_limit(), Image.open(path, formats=formats) as image:
+        with _own_limit(), Image.open(path, formats=formats) as image:
             _check_size(path, *image.size)
             image.seek(page)
             return _to_rgb8(ImageOps.exif_transpose(image))
@@ -111,9 +112,9 @@ def _read_with_pillow(path: Path, formats: tuple[str, ...], page: int = 0) -> np
 
 
 @contextlib.contextmanager
-def _pixel_limit() -> Iterator[None]:
-    """Puts our limit in the place of Pillow's, which counts half as many pixels as a slide has."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, LIMITS.image_pixels
+def _own_limit() -> Iterator[None]:
+    """Lifts Pillow's limit, too low for slides; `_check_size` holds ours against the header."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
     finally:
@@ -326,7 +327,7 @@ def png_bytes(array: np.ndarray) -> bytes:
 
 def decode_png(data: bytes) -> np.ndarray:
     """Decodes PNG bytes to uint8 [H, W] or [H, W, 3]."""
-    with _pixel_limit(), Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+    with _own_limit(), Image.open(io.BytesIO(data), formats=("PNG",)) as image:
         return np.asarray(image)
 
 
