@@ -2,9 +2,8 @@
 
 Source:    the DESI/H&E paper's baseline: Adam (Keras: eps 1e-7), sigmoid, MSE, "minimal
            modifications" of Ronneberger et al. 2015.
-Assumed:   patches of 64 px, drawn at random (the text lost their size; its 256 px at stride 128
-           would be the whole image here), dropout 0.5 at the two deepest levels, no normalisation,
-           3,000 steps (the paper states no length).
+Assumed:   patches of 64 px, drawn at random (the paper's text lost their size), dropout 0.5 at the
+           two deepest levels, no normalisation, 3,000 steps (the paper states no length).
 Command:   python -m msi2he_jax.train --config=configs/unet.py --workdir=runs/unet
 Hardware:  not yet measured
 Time:      not yet measured

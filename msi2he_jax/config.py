@@ -26,6 +26,7 @@ CHOICES = {
     "model.name": ("unet_pix2pix", "resnet", "unet_ronneberger"),
     "model.norm": ("batch", "instance", "none"),
     "model.upsample": ("deconv", "resize"),
+    "model.lowering": ("auto", "plain", "vjp", "matmul"),
     "model.dtype": ("float32", "bfloat16", "float64"),
     "discriminator.name": ("patchgan", "none"),
     "discriminator.norm": ("batch", "instance", "none"),

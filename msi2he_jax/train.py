@@ -70,6 +70,7 @@ def override(config, key: str, text: str):
 
     from msi2he_jax import config as configs
 
+    config = config.copy_and_resolve_references()  # config_flags writes into what it is given
     kind = configs.key_type(config, key)
     word, values = f"--{_PREFIX}{key}={text}", flags.FlagValues()
     try:

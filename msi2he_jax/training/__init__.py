@@ -1,1 +1,1 @@
-"""Training: losses, optimiser, state, step and the loop around them. One loop serves every model."""
+"""Training: losses, optimiser, state, step and the one loop for every model."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: `checkpoints/latest` to resume from, `checkpoints/best` by validation score.
+"""A run's checkpoints: `checkpoints/latest` to resume from, `checkpoints/best` by validation score.
 
 Orbax writes whole steps or none, but it does not notice damaged weights and takes any numbered
 folder for a step. Hence a SHA-256 of the content goes into every step and is checked when it is

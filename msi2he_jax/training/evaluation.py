@@ -15,7 +15,7 @@ LOWER_IS_BETTER = ("mae", "mae_masked")
 
 
 def make_evaluator(config: Any, graph: Any) -> Callable[..., tuple[dict, jax.Array]]:
-    """Returns the compiled function `(params, stats, arrays) -> (scores, images)` for a whole split.
+    """Returns the compiled `(params, stats, arrays) -> (scores, images)` for a split.
 
     Each image is synthesised by itself, so that with `norm_at_test="batch"` its statistics are its
     own, as in pix2pix' test.
@@ -60,7 +60,7 @@ def _scores(fake, real, tissue, valid) -> dict[str, jax.Array]:
 
 
 def is_better(name: str, value: float, best: float | None) -> bool:
-    """Returns whether `value` of the metric `name` beats `best`; NaN never does, None is always beaten."""
+    """Returns whether `value` of the metric `name` beats `best`; NaN never does."""
     if value != value:
         return False
     if best is None:

@@ -58,7 +58,7 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Where the loop says what it does: `note(line)`, and `progress(step, values)` after each chunk."""
+    """Where the loop says what it does: `note(line)`, and `progress(step, values)` per chunk."""
 
     note: Callable[[str], None] = lambda line: None
     progress: Callable[[int, dict[str, float]], None] = lambda step, values: None
@@ -92,7 +92,7 @@ def train_and_evaluate(
     report: Report | None = None,
     stop: Callable[[], int | None] = lambda: None,
 ) -> Outcome:
-    """Trains until the steps are done, the score no longer improves, or `stop` says so; resumes what is there.
+    """Trains until the steps are done, the score stalls or `stop` says so; resumes what is there.
 
     Args:
         config: A checked configuration.
@@ -133,7 +133,7 @@ def train_and_evaluate(
 
 
 def open_data(config: ConfigDict, report: Report) -> tuple[loader.Arrays, loader.Arrays]:
-    """Loads the training and the validation split; training data stand in for an empty validation split.
+    """Loads the training and the validation split; the former stands in for an empty latter.
 
     Raises:
         InputError: no data set there; the hint has the commands that make one.
@@ -146,7 +146,8 @@ def open_data(config: ConfigDict, report: Report) -> tuple[loader.Arrays, loader
         )
         raise InputError(folder, "data.dir", "holds no data set; make one", hint)
     options = {
-        "multiple_of": multiple_of(config.model),
+        # Any number of channels will do here: the data have not been read yet.
+        "multiple_of": multiple_of(ConfigDict({**config.model, "in_channels": 1})),
         "pad_value": _PADDING[config.data.padding],
     }
     data = loader.load_arrays(folder, "train", **options)
@@ -210,7 +211,7 @@ def build_run(
 
 
 def build_optimizers(config: ConfigDict, examples: int) -> tuple[Any, Any]:
-    """Returns the generator's and the discriminator's optimiser for a training split of `examples` pairs."""
+    """Returns the two networks' optimisers for a training split of `examples` pairs."""
     settings = config.optimizer
     schedule = {
         "steps": config.train.steps,
@@ -299,7 +300,7 @@ def validate(run: Run, managers: dict[str, Any], writer: monitor.Monitor) -> Non
 
 
 def pictures(run: Run) -> np.ndarray:
-    """Returns the first validation pairs as rows of MSI view, synthetic, real: uint8 `[h, w, 3]`."""
+    """Returns the first validation pairs as rows of view, synthetic, real: uint8 `[h, w, 3]`."""
     few = {name: array[:_PICTURES] for name, array in run.validation_arrays.items()}
     _, fakes = run.evaluate(*inference_arrays(run.devices.single(run.state)), few)
     views, real = run.validation.view[:_PICTURES], run.validation.histology[:_PICTURES]
@@ -307,11 +308,10 @@ def pictures(run: Run) -> np.ndarray:
 
 
 def _length(run: Run) -> int:
-    """Steps until the next event, `steps_per_call` at most: the cut never changes the result."""
+    """Steps until the next event or multiple of `steps_per_call`: no cut changes the result."""
     train = run.config.train
-    every = (train.eval_every, train.checkpoint_every, train.image_every)
-    next_event = min([n - run.step % n for n in every] + [train.steps - run.step])
-    return min(train.steps_per_call, next_event)
+    names = ("steps_per_call", "eval_every", "checkpoint_every", "image_every")
+    return min([train[name] - run.step % train[name] for name in names] + [train.steps - run.step])
 
 
 def _due(run: Run, name: str) -> bool:

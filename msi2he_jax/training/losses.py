@@ -1,4 +1,4 @@
-"""Losses, all in float32 whatever the networks compute in, all means over every pixel and channel."""
+"""Losses, in float32 whatever the networks compute in; means over every pixel and channel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msi2he_jax.errors import InputError
 
 
 def discriminator_loss(real: jax.Array, fake: jax.Array, *, gan: str) -> jax.Array:
-    """Loss of the discriminator, halved as pix2pix does (for wgangp, where no one halves, it is not).
+    """Loss of the discriminator, halved as pix2pix does (but for wgangp, which no one halves).
 
     Args:
         real: Logits of real pairs `[B, h, w, 1]`.

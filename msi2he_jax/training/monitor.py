@@ -1,4 +1,4 @@
-"""What a run leaves to be looked at: `metrics.jsonl`, TensorBoard events, image grids; and the clock."""
+"""What a run leaves to look at: `metrics.jsonl`, events, image grids; and the clock."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Parallel:
         return jax.tree.map(lambda x: x.addressable_shards[0].data[0], tree)
 
     def share(self, sample: Callable[..., dict]) -> Callable[..., dict]:
-        """Returns `sample`, a function that draws a whole batch, made to leave each device its part."""
+        """Returns `sample`, which draws a whole batch, made to leave each device its part."""
 
         def sharded(*inputs: Any) -> dict:
             return jax.lax.with_sharding_constraint(sample(*inputs), self._sharding(AXIS))
@@ -100,14 +100,14 @@ class Parallel:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs in `$MSI2HE_CACHE` or `~/.cache/msi2he_jax`, so that only the first start compiles."""
+    """Keeps compiled programs in `$MSI2HE_CACHE` or `~/.cache/msi2he_jax`: the next is quick."""
     folder = os.environ.get("MSI2HE_CACHE") or os.path.expanduser("~/.cache/msi2he_jax")
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def choose_devices(mode: str, batch_size: int) -> Parallel:
-    """Returns the local devices a batch can be shared between: all, or one where the batch is a single image.
+    """Returns the local devices that share a batch: all, or one for a batch of one image.
 
     Args:
         mode: `"jit"` or `"pmap"`.

@@ -85,7 +85,7 @@ def build_graphs(config: Any, axis_name: str | None = None) -> Graphs:
 
 
 def parameter_shapes(config: Any) -> tuple[Any, Any]:
-    """Returns the generator's parameters and statistics as shapes and dtypes; nothing is computed."""
+    """Returns shapes and dtypes of the generator's parameters and statistics; computes nothing."""
     return jax.eval_shape(lambda: _split(_generator(config)))[1:]
 
 

@@ -59,7 +59,7 @@ def make_recipe(
     optimizers: tuple[optax.GradientTransformation, optax.GradientTransformation],
     axis_name: str | None = None,
 ) -> Recipe:
-    """Returns the recipe that `config` asks for; `optimizers` are the generator's and the discriminator's."""
+    """Returns the recipe of `config`; `optimizers` are the generator's and the discriminator's."""
     return Recipe(
         graphs=graphs,
         generator_optimizer=optimizers[0],
@@ -125,7 +125,7 @@ def run(graph: Any, params: Any, stats: Any, *inputs: Any, **modes: Any) -> tupl
 
 
 def _teach_judge(recipe, judge, msi, image, fake, key):
-    """Updates the discriminator on a detached `fake`: returns it, its metrics and whether all was finite."""
+    """Updates the discriminator on a detached `fake`: it, its metrics, whether all was finite."""
     fake = jax.lax.stop_gradient(fake)
     graph = recipe.graphs.discriminator
 
@@ -148,7 +148,7 @@ def _teach_judge(recipe, judge, msi, image, fake, key):
 
 
 def _generator_loss(recipe, fake, judge, msi, image):
-    """Loss as a function of the synthetic image, with its parts and the discriminator's statistics."""
+    """Loss as a function of the synthetic image; its parts and the discriminator's statistics."""
     value = losses.reconstruction_loss(fake, image, kind=recipe.reconstruction)
     metrics, total, stats = {"reconstruction": value}, recipe.lambda_l1 * value, None
     if judge is not None:
@@ -160,7 +160,7 @@ def _generator_loss(recipe, fake, judge, msi, image):
 
 
 def _mean(tree: Any, axis_name: str | None) -> Any:
-    """Average over the mapped axis. Gradients are averaged, never the gradient of an averaged loss taken."""
+    """Mean over the mapped axis: of gradients, since the gradient of a mean would be wrong."""
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 

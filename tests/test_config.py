@@ -1,0 +1,126 @@
+import json
+import pathlib
+
+import pytest
+
+from msi2he_jax import config as configs
+from msi2he_jax.errors import InputError
+from msi2he_jax.models import build, convolution
+
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs"
+SHIPPED = ["pix2pix.py", "pix2pix_fast.py", "unet.py", "smoke.py", "smoke.py:unet"]
+
+
+def _file(tmp_path, body):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from msi2he_jax.config import default_config\ndef get_config():\n"
+        f"    config = default_config()\n    {body}\n    return config\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_configurations_are_sound(name):
+    config = configs.load_config(FOLDER / name)
+    configs.check_config(config, name)
+    config.model.in_channels = 50
+    build.generator_config(config.model)
+    build.discriminator_config(config.discriminator)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
+def test_shipped_configurations_open_with_a_header(path):
+    text = path.read_text()
+    for word in ("Source:", "Command:", "Hardware:", "Time:", "Expected:"):
+        assert f"\n{word}" in text
+
+
+def test_the_paper_s_recipe():
+    config = configs.load_config(FOLDER / "pix2pix.py")
+    assert config.optimizer.learning_rate == 2e-5
+    assert (config.optimizer.b1, config.optimizer.b2) == (0.5, 0.999)
+    assert config.loss.lambda_l1 == 200 and config.train.batch_size == 1
+    unet = configs.load_config(FOLDER / "unet.py")
+    assert unet.train.batch_size == 64 and unet.optimizer.learning_rate == 0.01
+    assert unet.discriminator.name == "none" and unet.loss.reconstruction == "mse"
+
+
+def test_choices_are_those_of_the_networks():
+    assert configs.CHOICES["model.name"] == build.GENERATORS
+    assert configs.CHOICES["model.dtype"] == build.DTYPES
+    assert configs.CHOICES["model.lowering"] == convolution.LOWERINGS
+
+
+def test_every_key_is_bounded_or_chosen():
+    """A number or a text without a check would reach the device."""
+    free = {"name", "data.dir"}
+    for line in configs.describe_keys():
+        name = line.split("=")[0].removeprefix("  --config.")
+        value = configs.value(configs.default_config(), name)
+        checked = name in configs.RANGES or name in configs.CHOICES or name in free
+        assert checked or isinstance(value, bool), name
+
+
+def test_json_is_read_as_data(tmp_path):
+    config = configs.load_config(FOLDER / "unet.py")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config.to_dict()))
+    assert configs.differences(configs.load_config(path), config) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("config.train = {'stepz': 3}", ["train.stepz", "no such key", "train.steps"]),
+        ("config.train.steps = 0", ["train.steps", "is 0", "from 1"]),
+        ("config.model.depth = 12", ["model.depth", "is 12"]),
+        ("config.model.depth = 3", ["model.depth", "unet_pix2pix takes from 5 to 9"]),
+        ("config.loss.gan = 'vanila'", ["loss.gan", "did you mean vanilla?"]),
+        ("config.data.crop_px = 100", ["data.crop_px", "multiple of 256"]),
+        ("config.discriminator.name = 'none'; config.loss.lambda_l1 = 0.0", ["loss.lambda_l1"]),
+        ("config.loss.gan = 'wgangp'", ["discriminator.norm", "instance"]),
+        ("config.name = '../x'", ["name", "letters"]),
+        ("config.optimizer.learning_rate = float('nan')", ["learning_rate", "nan"]),
+        ("raise RuntimeError('oh')", ["mine.py", "RuntimeError: oh"]),
+    ],
+)
+def test_a_mistake_is_one_clear_line(tmp_path, body, words):
+    path = _file(tmp_path, body)
+    with pytest.raises(InputError) as caught:
+        configs.check_config(configs.load_config(path), path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"train": {"steps": "3"}}, ["train.steps", "a whole number"]),
+        ({"train": {"steps": True}}, ["train.steps", "a whole number"]),
+        ({"train": 3}, ["train", "a section"]),
+        ({"optimiser": {}}, ["optimiser", "no such key"]),
+        ([1], ["no mapping"]),
+    ],
+)
+def test_wrong_types_in_json(tmp_path, values, words):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError) as caught:
+        configs.load_config(path)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_whole_numbers_do_for_floats(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"optimizer": {"learning_rate": 1}}))
+    assert configs.load_config(path).optimizer.learning_rate == 1.0
+
+
+@pytest.mark.parametrize("source", ["nowhere.py", "nowhere.json", "config.yaml", "."])
+def test_wrong_paths(source):
+    with pytest.raises(InputError, match=r"no such file|neither"):
+        configs.load_config(source)

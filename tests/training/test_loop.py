@@ -1,0 +1,161 @@
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from msi2he_jax.errors import InputError
+from msi2he_jax.training import checkpoint, loop
+from msi2he_jax.training.interrupt import stop_requests
+
+
+@pytest.fixture
+def unet(config):
+    """Without a discriminator and an average: quick to compile."""
+    config.discriminator.name = "none"
+    config.ema = 0.0
+    config.model.norm = "none"
+    return config
+
+
+def _lines(run, split):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["split"] == split]
+
+
+def _weights(run):
+    return checkpoint.read_newest(run / "checkpoints" / "latest")[0]
+
+
+def test_resuming_equals_never_having_stopped(config, tmp_path):
+    """pix2pix with dropout, augmentation, batch statistics and an average: equal bit for bit."""
+    whole = loop.train_and_evaluate(config, tmp_path / "whole")
+    config.train.steps = 5  # no multiple of anything
+    loop.train_and_evaluate(config, tmp_path / "parts")
+    config.train.steps = 8
+    parts = loop.train_and_evaluate(config, tmp_path / "parts")
+    assert (whole.reason, parts.reason, parts.step) == ("finished", "finished", 8)
+    first, second = _weights(tmp_path / "whole"), _weights(tmp_path / "parts")
+    assert first.step == second.step == 8
+    assert checkpoint.digest(first.arrays) == checkpoint.digest(second.arrays)
+    assert [line["step"] for line in _lines(tmp_path / "parts", "train")] == [2, 4, 5, 6, 8]
+    restored = checkpoint.restore_generator(tmp_path / "parts", "latest")
+    kernel = jax.tree.leaves(restored.params)[0]
+    names = [name for name in first.arrays if name.startswith("average.params")]
+    assert any(np.array_equal(kernel, first.arrays[name]) for name in names)
+
+
+def test_a_run_s_folder(unet, tmp_path):
+    outcome = loop.train_and_evaluate(unet, tmp_path / "run")
+    run = tmp_path / "run"
+    saved = json.loads((run / "config.json").read_text())
+    assert saved["model"]["in_channels"] == 4
+    assert json.loads((run / "provenance.json").read_text()) == {"simulated": True}
+    assert [path.name for path in (run / "images").iterdir()] == ["step_00000008.png"]
+    scores = _lines(run, "validation")
+    assert [line["step"] for line in scores] == [4, 8]
+    assert {"ssim", "ssim_masked", "mae", "mae_masked"} <= set(scores[0])
+    assert outcome.best == max(line["ssim_masked"] for line in scores)
+    assert _lines(run, "train")[0]["images_per_s"] > 0
+    assert len(_lines(run, "compile")) == 1 and outcome.compile_s > 0
+    best = checkpoint.restore_generator(run, "best")
+    assert best.step in (4, 8) and best.config.name == "tiny"
+
+
+def test_learning_a_mixture_of_channels(unet, tmp_path):
+    often = dict.fromkeys(("eval_every", "checkpoint_every", "image_every"), 120)
+    unet.train.update({"steps": 120, "steps_per_call": 20, **often})
+    unet.optimizer.learning_rate, unet.model.dropout, unet.model.features = 1e-2, 0.0, 8
+    loop.train_and_evaluate(unet, tmp_path / "run")
+    losses = [line["reconstruction"] for line in _lines(tmp_path / "run", "train")]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_finished_run_says_so(unet, tmp_path):
+    unet.train.steps = 2
+    loop.train_and_evaluate(unet, tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert loop.train_and_evaluate(unet, tmp_path / "run").reason == "already finished"
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_patience(unet, tmp_path):
+    unet.optimizer.learning_rate = 1e-12  # nothing will improve
+    unet.train.update({"eval_every": 2, "patience": 2, "checkpoint_every": 100})
+    outcome = loop.train_and_evaluate(unet, tmp_path / "run")
+    assert outcome.reason == "no better score" and outcome.step < 8
+    assert loop.train_and_evaluate(unet, tmp_path / "run").reason == "already finished"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops(unet, tmp_path, number):
+    def progress(step, values):
+        if step == 2:
+            os.kill(os.getpid(), number)
+
+    with stop_requests() as stop:
+        report = loop.Report(progress=progress)
+        outcome = loop.train_and_evaluate(unet, tmp_path / "run", report=report, stop=stop)
+    assert (outcome.reason, outcome.signal, outcome.step) == ("signal", number, 2)
+    assert _weights(tmp_path / "run").step == 2
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+
+
+def test_losses_that_stay_infinite_end_the_run(unet, data_dir, tmp_path):
+    for arrays in loop.loader.load_arrays.splits.values():
+        arrays.msi[:] = np.nan
+    unet.train.update({"steps": 40, "steps_per_call": 10})
+    outcome = loop.train_and_evaluate(unet, tmp_path / "run")
+    assert outcome.reason == "not finite" and outcome.step < 40
+    saved = _weights(tmp_path / "run")
+    assert all(np.isfinite(array).all() for array in saved.arrays.values())
+
+
+def test_empty_validation_split_is_said(unet, tmp_path):
+    del loop.loader.load_arrays.splits["validation"]
+    unet.train.steps = 2
+    notes = []
+    loop.train_and_evaluate(unet, tmp_path / "run", report=loop.Report(note=notes.append))
+    assert any("validation split is empty" in note for note in notes)
+
+
+def test_absent_data_name_the_commands(unet, tmp_path):
+    unet.data.dir = str(tmp_path / "nothing")
+    with pytest.raises(InputError) as caught:
+        loop.train_and_evaluate(unet, tmp_path / "run")
+    assert "msi2he_jax.simulate" in str(caught.value)
+    assert (
+        f"msi2he_jax.preprocess --manifest=data/cohort/manifest.csv --out={unet.data.dir}"
+        in str(caught.value)
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "words"),
+    [
+        ("model", "in_channels", 7, "the data in .* have 4"),
+        ("discriminator", "n_layers", 4, "too many for images of 16 px .*n_layers=2"),
+    ],
+)
+def test_what_only_the_data_tell(config, tmp_path, section, key, value, words):
+    config[section][key] = value
+    with pytest.raises(InputError, match=words):
+        loop.train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_continuing_with_another_recipe_is_refused(unet, tmp_path):
+    unet.train.steps = 2
+    loop.train_and_evaluate(unet, tmp_path / "run")
+    unet.loss.reconstruction = "mse"
+    with pytest.raises(InputError, match=r"loss\.reconstruction"):
+        loop.train_and_evaluate(unet, tmp_path / "run")
+
+
+def test_the_loop_stays_short():
+    import inspect
+
+    assert len(inspect.getsource(loop.train_and_evaluate).splitlines()) <= 60

@@ -1,0 +1,48 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from msi2he_jax.config import default_config
+from msi2he_jax.training.optimizer import make_optimizer, make_schedule
+
+
+def _rates(form, steps=200, steps_per_epoch=1):
+    settings = default_config().optimizer
+    settings.schedule, settings.schedule_form = "linear", form
+    schedule = make_schedule(
+        settings, steps=steps, steps_per_epoch=steps_per_epoch, learning_rate=1.0
+    )
+    return np.array([float(schedule(step)) for step in range(steps)])
+
+
+def test_exact_is_pytorch_since_2020():
+    """100 + 100 epochs, stepped at the start: epoch 100 has begun to decay, epoch 200 runs at 0."""
+    rates = _rates("exact")
+    expected = [1 - max(0, epoch + 1 - 100) / 101 for epoch in range(1, 201)]
+    np.testing.assert_allclose(rates, expected, atol=1e-6)
+    assert rates[98] == 1 and rates[99] < 1 and rates[199] == 0
+
+
+def test_fixed_never_reaches_zero():
+    rates = _rates("fixed")
+    assert rates[99] == 1 and rates[100] < 1
+    np.testing.assert_allclose(rates[199], 1 / 101, rtol=1e-5)
+
+
+def test_rate_changes_between_epochs_only():
+    rates = _rates("fixed", steps=40, steps_per_epoch=4).reshape(-1, 4)
+    assert (rates == rates[:, :1]).all()
+    assert len(np.unique(rates)) == 6
+
+
+@pytest.mark.parametrize(("b1", "eps"), [(0.5, 1e-8), (0.9, 1e-3)])
+def test_adam_by_hand(b1, eps):
+    settings = default_config().optimizer
+    settings.b1, settings.eps = b1, eps
+    adam = make_optimizer(settings, steps=2, steps_per_epoch=1, learning_rate=0.1)
+    value, state, m, v = jnp.array(1.0), adam.init(jnp.array(1.0)), 0.0, 0.0
+    for t, gradient in enumerate([0.3, -0.2], start=1):
+        update, state = adam.update(jnp.array(gradient), state, value)
+        m, v = b1 * m + (1 - b1) * gradient, 0.999 * v + 0.001 * gradient**2
+        expected = -0.1 * (m / (1 - b1**t)) / (np.sqrt(v / (1 - 0.999**t)) + eps)
+        np.testing.assert_allclose(update, expected, rtol=1e-4)
