@@ -5,7 +5,7 @@
 Beside the model stand the baselines that have learnt nothing (an empty slide, a flat silhouette,
 the mean training image) or only by heart (the nearest training patch or image), and the paper's
 own numbers in a column of their own. Scores in the tissue are what counts: on the whole frame an
-empty slide scores well.
+empty slide scores well. Other splits scored before with the same checkpoint stay in the files.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def show(folder: Path, results: dict, split: str) -> None:
     from msi2he_jax.metrics.results import PAPER_SOURCE, paper_table, table_text
 
     block = results[split]
-    print(f"{split}: {block['samples']} images of {block['groups']} groups; {results['words']}")
+    print(f"{split}: {block['samples']} images, {block['groups']} group(s); {results['words']}")
     print(table_text(paper_table(results, split)))
     print(f"[..]: {results['interval']}. Paper: {PAPER_SOURCE}.")
     print(block["words"])

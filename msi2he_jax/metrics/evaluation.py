@@ -139,7 +139,15 @@ def score_images(
         masks = tissue_mask[rows], valid_mask[rows]
         scores = score_batch(fake[rows], unit_float(real[rows]), *masks)
         parts.append(jax.tree.map(lambda score, skip=skip: np.asarray(score, float)[skip:], scores))
-    return jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts)
+    # jit hands dicts back sorted; files list the metrics in the order of NAMES.
+    return {
+        block: {
+            name: np.concatenate([part[block][name] for part in parts])
+            for name in names
+            if name in parts[0][block]
+        }
+        for block, names in NAMES.items()
+    }
 
 
 def batches(count: int, size: int) -> Iterator[tuple[slice, int]]:

@@ -87,8 +87,8 @@ def background_words(block: Mapping[str, Any]) -> str:
         return text + "."
     empty, model = block["null"]["empty_slide"]["ssim"]["mean"], block["paper"]["ssim"]["mean"]
     return (
-        f"{text}: a slide without any tissue scores SSIM {empty:.3f} on these images, the model "
-        f"{model:.3f}. Whole-frame SSIM is mostly background; the tissue scores are what counts."
+        f"{text}: a slide without any tissue scores SSIM {empty:.3f} on the whole frame here, the "
+        f"model {model:.3f}. That much is background; the scores in the tissue are what counts."
     )
 
 

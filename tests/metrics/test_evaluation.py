@@ -24,7 +24,7 @@ def test_names_and_values(split):
     fake, real, tissue, valid = split
     scores = score_images(*split, batch_size=2)
     assert tuple(scores) == ("paper", "tissue")
-    assert set(scores["paper"]) == set(NAMES["paper"])
+    assert tuple(scores["paper"]) == NAMES["paper"]
     assert set(scores["tissue"]) == set(NAMES["tissue"]) - {"ms_ssim"}
     assert {*NAMES["paper"], *NAMES["tissue"]} == set(evaluation.DEFINITIONS)
     expected = [

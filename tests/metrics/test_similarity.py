@@ -75,6 +75,8 @@ def test_strips_equal_the_whole_image(monkeypatch):
     window = np.ones(7) / 7
     whole = similarity._valid_map(jnp.array(first), jnp.array(second), window, 1.0, False)
     np.testing.assert_allclose(whole, strips[:, 3:-3, 3:-3], atol=1e-6)
+    total = lambda x: similarity._valid_map(x, second, window, 1.0, False).sum()  # noqa: E731
+    assert np.isfinite(jax.grad(total)(jnp.array(first))).all()
 
 
 def test_lower_bound():
