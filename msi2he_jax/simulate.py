@@ -15,7 +15,10 @@ import sys
 from absl import flags, logging
 
 from msi2he_jax import cli
+from msi2he_jax.errors import InputError
 
+# About 200 bytes per slide pixel are held while it is drawn.
+_MOST_SLIDE_MPX = 20
 FLAGS = cli.new_flags()
 _DEFINED = {"flag_values": FLAGS}
 flags.DEFINE_string("out", None, "Folder to write; must be new or empty.", **_DEFINED)
@@ -61,6 +64,7 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
     from msi2he_jax.phantom.cohort import write_cohort
 
     plan = _plan(values)
+    _check_extent(plan)
     words, members = _slides(values, plan)
     with atomic_folder(values.out, overwrite=values.overwrite) as folder:
         logging.info("%d sections to simulate", plan.sections)
@@ -75,10 +79,23 @@ def _check(values: flags.FlagValues) -> None:
     cli.require_range(values, "seed", 0, 2**63)
     cli.require_range(values, "msi-um-per-px", 1.0, 1000.0)
     cli.require_range(values, "msi-um-per-px-y", 1.0, 1000.0)
-    cli.require_range(values, "histology-um-per-px", 0.1, 200.0)
+    cli.require_range(values, "histology-um-per-px", 0.1, values["msi-um-per-px"].value)
     cli.require_range(values, "jitter-ppm", 0.0, 50.0)
     extent_um = values["grid"].value * values["msi-um-per-px"].value
     cli.require_range(values, "warp-um", 0.0, extent_um / 12.0)
+
+
+def _check_extent(plan) -> None:
+    """Refuses rasters too narrow to hold tissue and slides too large for memory."""
+    pixel_um = max(plan.probe.raster.um)
+    if plan.radius_um < 2.0 * pixel_um:
+        lines, columns = plan.probe.raster.shape
+        why = f"{lines} lines of {columns} pixels leave no room for tissue"
+        raise InputError("--grid", "", why, "use a larger --grid or a smaller --msi-um-per-px-y")
+    slide_mpx = (3.0 * plan.radius_um / plan.histology_um_per_px) ** 2 / 1e6
+    if slide_mpx > _MOST_SLIDE_MPX:
+        why = f"slides would have {slide_mpx:.0f} million pixels, {_MOST_SLIDE_MPX} are possible"
+        raise InputError("--grid", "", why, "use a smaller --grid or coarser histology pixels")
 
 
 def _slides(values: flags.FlagValues, plan):

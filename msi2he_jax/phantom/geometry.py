@@ -162,8 +162,9 @@ def draw_measured(rng: np.random.Generator, tissue: np.ndarray) -> np.ndarray:
     for corner in range(4):
         size = rng.uniform(0.15, 0.5, 2) * rng.integers(0, 2)
         _cut_corner(measured, near, (rows, columns), corner, size)
-    late = rng.integers(rows[0], rows[-1] + 1)
-    measured[late, columns[0] : columns[0] + rng.integers(2, 8)] &= near[late, columns[0] :][:1]
+    late_line = rng.integers(rows[0], rows[-1] + 1)
+    start = slice(columns[0], columns[0] + rng.integers(2, 8))
+    measured[late_line, start] &= near[late_line, start]
     return measured & (rng.random(tissue.shape) >= 0.003)
 
 

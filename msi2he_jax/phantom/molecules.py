@@ -43,7 +43,7 @@ def draw_chemistry(rng: np.random.Generator, ions: tuple[Ion, ...]) -> Chemistry
     level = np.exp(rng.uniform(np.log(1.6e3), np.log(1.6e5), len(ions)))
     strength = np.array([ion.strength for ion in ions])
     jitter = np.exp(rng.normal(0, 0.22, affinity.shape))
-    jitter[-1] = np.exp(rng.normal(0, 0.6, len(ions)))
+    jitter[-1] = np.exp(rng.normal(0, 0.4, len(ions)))
     return Chemistry(affinity * jitter * level * strength, rng.normal(0, 0.12, (3, len(ions))))
 
 

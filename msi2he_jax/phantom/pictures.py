@@ -118,7 +118,7 @@ def read_pictures(
 def _usable_picture(path: Path, um_per_px: float, side: int) -> Picture:
     pixels = _at_scale(path, um_per_px, side)
     mask = tissue_mask(pixels)
-    share = _box_share(mask, side).max()
+    share = _core_share(mask, side).max()
     if share < _LEAST_TISSUE:
         why = f"no window of {side} x {side} px shows more than {share:.0%} tissue"
         raise InputError(path, "histology", why)
@@ -201,7 +201,7 @@ def cut_sections(
         The slide and where it came from.
     """
     side = int(np.ceil(2.0 * radius_um / um_per_px))
-    share = _box_share(picture.mask, side)
+    share = _core_share(picture.mask, side)
     for _ in range(count):
         row, column = _best_corner(rng, share, side)
         window = slice(row, row + side), slice(column, column + side)
@@ -212,11 +212,18 @@ def cut_sections(
         yield slide, facts | {"turned_90": turn % 4, "flipped": turn >= 4}
 
 
-def _box_share(mask: np.ndarray, side: int) -> np.ndarray:
-    """Share of tissue in each window of `side` px, indexed by the window's first corner."""
+def _core_share(mask: np.ndarray, side: int) -> np.ndarray:
+    """Share of tissue amid each window of `side` px, indexed by the window's first corner.
+
+    Only the middle counts, which every round piece keeps.
+    """
+    core = max(1, int(0.6 * side))
     total = np.pad(np.cumsum(np.cumsum(mask, 0, dtype=np.int64), 1), ((1, 0), (1, 0)))
-    boxes = total[side:, side:] - total[:-side, side:] - total[side:, :-side]
-    return (boxes + total[:-side, :-side]) / side**2
+    boxes = total[core:, core:] - total[:-core, core:] - total[core:, :-core]
+    share = (boxes + total[:-core, :-core]) / core**2
+    rim = (side - core) // 2
+    rows, columns = (size - side + 1 for size in mask.shape)
+    return share[rim : rim + rows, rim : rim + columns]
 
 
 def _best_corner(rng, share: np.ndarray, side: int) -> tuple[int, int]:
