@@ -107,3 +107,28 @@ def identity_alignment(moving_center_um, fixed_center_um) -> np.ndarray:
     """
     shift = np.asarray(fixed_center_um, np.float64) - np.asarray(moving_center_um, np.float64)
     return transforms.from_parts(np.eye(2), shift)
+
+
+def score_pair(
+    matrix: np.ndarray,
+    pairs: dict[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    msi_um_per_px: float,
+    fixed_diagonal_um: float,
+) -> dict:
+    """Scores one transform on several sets of points.
+
+    Args:
+        matrix: `[3, 3]` float, moving to fixed, acting on (y, x, 1), um.
+        pairs: Name of a set to its points: MSI `[N, 2]` and histology `[N, 2]`, (y, x), um.
+        msi_um_per_px: MSI pixel size, um.
+        fixed_diagonal_um: Diagonal of the histology image, um.
+
+    Returns:
+        Name of each set to what `summarize_tre` says.
+    """
+    sizes = {"msi_um_per_px": msi_um_per_px, "fixed_diagonal_um": fixed_diagonal_um}
+    return {
+        name: summarize_tre(target_registration_error(matrix, None, *points), **sizes)
+        for name, points in pairs.items()
+    }

@@ -1,0 +1,56 @@
+"""Pictures of a registered section: what moved, and how it lies on the slide."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from msi2he_jax.inference.moving import MovingImage
+from msi2he_jax.registration import overlay, transforms
+from msi2he_jax.registration.slide import Slide
+
+
+def overlays(
+    moving: MovingImage, picture: np.ndarray, slide: Slide, matrix: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Draws by what a person judges a registration, on the slide's grid.
+
+    Args:
+        moving: What was registered.
+        picture: `[H, W, 3]` uint8, how it is shown.
+        slide: What it was registered to.
+        matrix: `[3, 3]` float, imzML frame to slide frame, acting on (y, x, 1), um.
+
+    Returns:
+        `[h, w, 3]` uint8 each: `checkerboard`, where the slide alternates with the MSI; `contour`,
+        the MSI with the slide's tissue outlined in orange and the measured region in green.
+    """
+    warped, measured = on_slide(moving, picture, slide, matrix)
+    board = overlay.checkerboard(slide.pixels, np.where(measured[..., None], warped, slide.pixels))
+    outlines = [(measured, overlay.MSI_COLOR), (slide.tissue, overlay.HISTOLOGY_COLOR)]
+    return {"checkerboard": board, "contour": overlay.draw_contours(warped, outlines)}
+
+
+def on_slide(
+    moving: MovingImage, picture: np.ndarray, slide: Slide, matrix: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws the MSI's picture and its measured region on the slide's grid.
+
+    Args:
+        moving: Gives the grid and the measured region.
+        picture: `[H, W, 3]` uint8 on the moving grid.
+        slide: Gives the grid drawn on.
+        matrix: `[3, 3]` float, imzML frame to slide frame, acting on (y, x, 1), um.
+
+    Returns:
+        `[h, w, 3]` uint8, white where the MSI does not reach, and `[h, w]` bool.
+    """
+    to_slide = transforms.from_parts(np.eye(2), slide.origin_um)
+    to_grid = transforms.from_parts(np.eye(2), -moving.origin_um)
+    options = {
+        "source_um_per_px": moving.um_per_px,
+        "matrix_out_to_source": transforms.compose(to_grid, transforms.invert(matrix), to_slide),
+        "out_shape": slide.tissue.shape,
+        "out_um_per_px": slide.um_per_px,
+    }
+    measured = transforms.warp_image(moving.measured, order=0, **options)
+    return transforms.warp_image(picture, fill=255, **options), measured

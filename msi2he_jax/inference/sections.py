@@ -1,0 +1,193 @@
+"""Which sections to register, what is known of them, and the alignment of one to its slide."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msi2he_jax.data.manifest import Sample
+from msi2he_jax.data.pairs import read_slide
+from msi2he_jax.errors import InputError
+from msi2he_jax.inference.moving import MovingImage
+from msi2he_jax.io_safety import sha256
+from msi2he_jax.registration import control_points, transforms
+from msi2he_jax.registration.automatic import AffineResult, register_affine
+from msi2he_jax.registration.export import read_transform
+from msi2he_jax.registration.landmarks import Landmarks, read_landmarks
+from msi2he_jax.registration.scores import identity_alignment
+from msi2he_jax.registration.slide import Slide, working_slide
+
+SLIDE_PIXELS_PER_MSI_PIXEL = 4.0
+
+
+def choose_sections(
+    samples: Sequence[Sample],
+    provenance: dict[str, Any] | None,
+    split: str | None,
+    names: Sequence[str],
+    manifest: str | os.PathLike,
+) -> list[Sample]:
+    """Picks the sections to register.
+
+    Args:
+        samples: Of the manifest.
+        provenance: Of the run, which recorded its split; None without a run.
+        split: `test`, `all`, or None: the run's test split where there is a run, else all.
+        names: Only these sample_ids; empty means no such limit, and they override `split`.
+        manifest: What to name in an error.
+
+    Returns:
+        At least one sample, in the manifest's order.
+
+    Raises:
+        InputError: a name that is not in the manifest, or nothing left.
+    """
+    known = {sample.sample_id for sample in samples}
+    for name in names:
+        if name not in known:
+            raise InputError("--samples", "", f"{name!r} is not in {manifest}")
+    if names:
+        return [sample for sample in samples if sample.sample_id in names]
+    if split == "all" or (split is None and provenance is None):
+        return list(samples)
+    splits = _recorded_splits(provenance)
+    chosen = [s for s in samples if splits.get(s.sample_id, s.split) == "test"]
+    if not chosen:
+        hint = "--split=all takes every section, --samples=NAME takes one"
+        raise InputError(manifest, "split", "no section is in the test split", hint)
+    return chosen
+
+
+def _recorded_splits(provenance: dict[str, Any] | None) -> dict[str, str]:
+    records = (provenance or {}).get("samples", [])
+    return {record["sample_id"]: record["split"] for record in records}
+
+
+def refuse_training(
+    samples: Sequence[Sample], provenance: dict[str, Any], run: str | os.PathLike
+) -> None:
+    """Refuses sections of patients whom the generator was trained on.
+
+    Args:
+        samples: To be synthesised.
+        provenance: Of the run.
+        run: What to name in the error.
+
+    Raises:
+        InputError: a sample's patient, name or imzML was in the training split.
+    """
+    seen = [r for r in provenance.get("samples", []) if r["split"] == "train"]
+    names = {r["sample_id"] for r in seen}
+    groups = {r["group_id"] for r in seen}
+    hashes = {r.get("sha256", {}).get("imzml") for r in seen} - {None}
+    for sample in samples:
+        same = sample.sample_id in names or sample.group_id in groups
+        if same or sha256(sample.imzml) in hashes:
+            why = f"was trained on {sample.sample_id} or on its patient, {sample.group_id}"
+            hint = "register other sections, train without this patient, or pass --force"
+            raise InputError(run, "", why, hint)
+
+
+def read_working_slide(sample: Sample, moving: MovingImage) -> Slide:
+    """Reads a section's slide, `SLIDE_PIXELS_PER_MSI_PIXEL` times as fine as its MSI."""
+    um = float(moving.native_um.min()) / SLIDE_PIXELS_PER_MSI_PIXEL
+    return working_slide(read_slide(sample, um), um_per_px=um)
+
+
+def align(
+    moving: MovingImage, slide: Slide, *, metric: str = "mi", seed: int = 0
+) -> tuple[np.ndarray, AffineResult]:
+    """Aligns a section to its slide without landmarks.
+
+    Args:
+        moving: The MSI's picture.
+        slide: The slide at working resolution.
+        metric: `mi` or `ncc`.
+        seed: Of the starting angles.
+
+    Returns:
+        `[3, 3]` float64, imzML frame to slide frame, acting on (y, x, 1), um; and the search.
+    """
+    tissue, known = moving.masks()
+    result = register_affine(
+        moving.features,
+        slide.density,
+        tissue,
+        slide.tissue,
+        moving_um_per_px=moving.um_per_px,
+        fixed_um_per_px=slide.um_per_px,
+        moving_valid=known,
+        metric=metric,
+        seed=seed,
+    )
+    from_crop = transforms.from_parts(np.eye(2), slide.origin_um)
+    into_grid = transforms.from_parts(np.eye(2), -moving.origin_um)
+    return transforms.compose(from_crop, result.matrix, into_grid), result
+
+
+def centered(moving: MovingImage, slide: Slide) -> np.ndarray:
+    """Returns the starting position: both images centred, nothing turned; `[3, 3]`, um."""
+    middle = moving.origin_um + (np.argwhere(moving.measured).mean(axis=0) + 0.5) * moving.um_per_px
+    tissue = np.argwhere(slide.tissue) if slide.tissue.any() else np.argwhere(~slide.tissue)
+    return identity_alignment(
+        middle, slide.origin_um + (tissue.mean(axis=0) + 0.5) * slide.um_per_px
+    )
+
+
+def landmarks_of(sample: Sample) -> Landmarks | None:
+    """Reads a section's landmarks, if it has any."""
+    return read_landmarks(sample.landmarks) if sample.landmarks else None
+
+
+def control_point_matrix(sample: Sample, points: Landmarks | None) -> np.ndarray:
+    """Fits the affine to a section's `fit` landmarks; `[3, 3]`, um.
+
+    Raises:
+        InputError: no landmarks, or too few of them.
+    """
+    if points is None:
+        hint = "mark at least 3 points in both images, or use --method=automatic"
+        raise InputError(f"sample {sample.sample_id}", "landmarks", "none are given", hint)
+    fit = points.select("fit")
+    return control_points.estimate_affine(
+        fit.msi_yx_um, fit.histology_yx_um, source=str(sample.landmarks)
+    )
+
+
+def known_points(
+    points: Landmarks | None, moving: MovingImage, slide: Slide, truth: Path
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Gathers what a registration can be scored on.
+
+    Args:
+        points: Landmarks, or None.
+        moving: The MSI's picture.
+        slide: The slide.
+        truth: A simulator's `transform.json`; may be absent.
+
+    Returns:
+        Of `eval`, `fit` and `truth` those that there are: MSI `[N, 2]` and histology `[N, 2]`
+        (y, x), um. `truth` is every measured MSI pixel that lies on the slide's tissue.
+    """
+    found = {}
+    for use in ("eval", "fit") if points is not None else ():
+        chosen = points.select(use)
+        if len(chosen):
+            found[use] = chosen.msi_yx_um, chosen.histology_yx_um
+    if truth.is_file():
+        found["truth"] = _dense(read_transform(truth), moving, slide)
+    return found
+
+
+def _dense(truth, moving: MovingImage, slide: Slide) -> tuple[np.ndarray, np.ndarray]:
+    msi = (np.argwhere(moving.measured) + 0.5) * moving.um_per_px + moving.origin_um
+    there = transforms.apply_transform(truth.matrix, truth.displacement, msi)
+    index = np.floor((there - slide.origin_um) / slide.um_per_px).astype(int)
+    on_image = np.all((index >= 0) & (index < slide.tissue.shape), axis=1)
+    on_tissue = on_image.copy()
+    on_tissue[on_image] = slide.tissue[tuple(index[on_image].T)]
+    return msi[on_tissue], there[on_tissue]
