@@ -319,7 +319,7 @@ def _area_weights(size: int, scale: float) -> scipy.sparse.csr_array:
 
 
 def png_bytes(array: np.ndarray) -> bytes:
-    """Encodes uint8 or bool [H, W] or uint8 [H, W, 3] as PNG; bool becomes 0 and 1."""
+    """Encodes an `array` of uint8 or bool [H, W], or uint8 [H, W, 3]; bool becomes 0 and 1."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(array, dtype=np.uint8)).save(buffer, format="PNG")
     return buffer.getvalue()

@@ -9,6 +9,8 @@ from msi2he_jax.data.builder import write_dataset
 from msi2he_jax.data.loader import load_arrays, permutation, sample_batch
 from msi2he_jax.errors import InputError
 
+_draw = jax.jit(sample_batch, static_argnames=("seed", "batch_size", "crop_px", "flip", "rotate"))
+
 
 @pytest.fixture
 def folder(tmp_path, make_example, provenance):
@@ -63,23 +65,21 @@ def _codes(batch, arrays):
 
 def test_batches_run_through_permutations():
     arrays = _coded()
-    drawn = np.concatenate(
-        [sample_batch(arrays, step=s, seed=7, batch_size=3)["index"] for s in range(5)]
-    )
+    drawn = np.concatenate([_draw(arrays, step=s, seed=7, batch_size=3)["index"] for s in range(5)])
     expected = np.concatenate([permutation(7, epoch, 5) for epoch in range(3)])
     np.testing.assert_array_equal(drawn, expected)
     assert sorted(expected[:5]) == list(range(5))
 
 
 def test_a_batch_larger_than_the_data():
-    batch = sample_batch(_coded(count=2), step=3, seed=0, batch_size=7)
+    batch = _draw(_coded(count=2), step=3, seed=0, batch_size=7)
     expected = np.concatenate([permutation(0, epoch, 2) for epoch in range(10, 14)])[1:8]
     np.testing.assert_array_equal(batch["index"], expected)
 
 
 def test_whole_images_unchanged_without_augmentation():
     arrays = _coded()
-    batch = sample_batch(arrays, step=1, seed=0, batch_size=2)
+    batch = _draw(arrays, step=1, seed=0, batch_size=2)
     index = np.asarray(batch["index"])
     np.testing.assert_array_equal(batch["msi"], arrays["msi"][index])
     np.testing.assert_array_equal(batch["tissue_mask"], arrays["tissue_mask"][index])
@@ -91,7 +91,7 @@ def test_whole_images_unchanged_without_augmentation():
 def test_all_arrays_turn_alike_and_all_turns_occur(flip, rotate):
     arrays = _coded(count=1)
     options = {"seed": 3, "batch_size": 64, "flip": flip, "rotate": rotate}
-    batch = jax.jit(lambda s: sample_batch(arrays, step=s, **options))(0)
+    batch = jax.jit(lambda s: _draw(arrays, step=s, **options))(0)
     codes = _codes(batch, arrays)
     np.testing.assert_array_equal(batch["tissue_mask"], codes % 2 == 0)
     np.testing.assert_array_equal(batch["valid_mask"], codes % 3 == 0)
@@ -106,7 +106,7 @@ def test_all_arrays_turn_alike_and_all_turns_occur(flip, rotate):
 def test_crops_lie_in_each_examples_own_extent():
     arrays = _coded(count=2, size=8)
     arrays["extent_px"] = jnp.array([[8, 5], [3, 8]], jnp.int32)
-    batch = sample_batch(arrays, step=0, seed=0, batch_size=64, crop_px=4)
+    batch = _draw(arrays, step=0, seed=0, batch_size=64, crop_px=4)
     assert batch["msi"].shape == (64, 4, 4, 1)
     corner = _codes(batch, arrays)[:, 0, 0] % 64
     rows, columns, index = corner // 8, corner % 8, np.asarray(batch["index"])
@@ -117,10 +117,10 @@ def test_crops_lie_in_each_examples_own_extent():
 def test_a_step_is_the_same_in_a_scan_and_alone():
     arrays = _coded()
     options = {"seed": 1, "batch_size": 2, "crop_px": 4, "flip": True, "rotate": True}
-    draw = lambda _, step: (None, sample_batch(arrays, step=step, **options)["msi"])  # noqa: E731
+    draw = lambda _, step: (None, _draw(arrays, step=step, **options)["msi"])  # noqa: E731
     scanned = jax.jit(lambda: jax.lax.scan(draw, None, jnp.arange(6))[1])()
     for step in (0, 5):
-        alone = sample_batch(arrays, step=step, **options)["msi"]
+        alone = _draw(arrays, step=step, **options)["msi"]
         np.testing.assert_array_equal(scanned[step], alone)
     assert not np.array_equal(scanned[0], scanned[1])
 
@@ -128,7 +128,7 @@ def test_a_step_is_the_same_in_a_scan_and_alone():
 def test_stored_types():
     arrays = _coded()
     arrays["msi"] = (arrays["msi"] * 65535).astype(jnp.uint16)
-    batch = sample_batch(arrays, step=0, seed=0, batch_size=2)
+    batch = _draw(arrays, step=0, seed=0, batch_size=2)
     assert batch["msi"].dtype == jnp.float32 and 0 <= batch["msi"].min() <= batch["msi"].max() <= 1
     arrays["msi"] = _coded()["msi"].astype(jnp.bfloat16)
-    assert sample_batch(arrays, step=0, seed=0, batch_size=2)["msi"].dtype == jnp.bfloat16
+    assert _draw(arrays, step=0, seed=0, batch_size=2)["msi"].dtype == jnp.bfloat16
