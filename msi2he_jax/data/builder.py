@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from msi2he_jax.io_safety import atomic_folder, existing_folder, read_json, sha2
 NAME, VERSION = "msi2he_pairs", "1.0.0"
 IMAGES = {"histology": 3, "msi_mask": 1, "tissue_mask": 1, "view": 3}
 MASKS = ("msi_mask", "tissue_mask")
+_STALE_S = 24 * 3600
 _FEATURES = "tensorflow_datasets.core.features."
 _ALLOWED_CLASSES = {
     f"{_FEATURES}{name}"
@@ -68,6 +70,7 @@ def write_dataset(
         InputError: the folder is not empty, cannot be written, or no example was yielded.
     """
     out_dir = Path(out_dir)
+    _sweep(out_dir)
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
         digests: dict[str, list[str]] = {split: [] for split in SPLITS}
         written = [split for split in SPLITS if split in examples]
@@ -85,6 +88,13 @@ def write_dataset(
         record = {"counts": counts, "content_sha256": content, "shards": shards}
         provenance.update(record)
         write_json(folder / "provenance.json", provenance)
+
+
+def _sweep(out_dir: Path) -> None:
+    """Removes what a build that was killed more than a day ago left beside the folder."""
+    for path in out_dir.parent.glob(f".{out_dir.name}.*"):
+        if (path / "build").is_dir() and time.time() - path.stat().st_mtime > _STALE_S:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _encoded(examples: Iterable[dict], digests: list[str]) -> Iterator[dict]:

@@ -1,6 +1,7 @@
 """Shards: what is read is what was written; nothing half written, damaged or foreign is read."""
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -79,6 +80,15 @@ def test_what_is_there_is_replaced_only_when_told(written, make_example, provena
     assert len(read_split(folder, "train")) == 12
     write_dataset(folder, examples, provenance, overwrite=True)
     assert len(read_split(folder, "train")) == 1 and read_split(folder, "test") == []
+
+
+def test_leavings_of_a_killed_build_are_swept_once_old(tmp_path, make_example, provenance):
+    for name in (".d.old", ".d.new", ".other.old"):
+        (tmp_path / name / "build").mkdir(parents=True)
+        if name.endswith("old"):
+            os.utime(tmp_path / name, (0, 0))
+    write_dataset(tmp_path / "d", {"train": lambda: [make_example(1)]}, provenance)
+    assert {path.name for path in tmp_path.iterdir()} == {"d", ".d.new", ".other.old"}
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
