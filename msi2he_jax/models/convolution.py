@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 LOWERINGS = ("auto", "plain", "vjp", "matmul")
-MATMUL_MAX_PX = 1024
+MATMUL_MAX_PX = 256
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 

@@ -151,7 +151,7 @@ def test_bfloat16_stays_near_float32():
 
 def test_lowerings_agree_on_a_whole_network():
     msi, results = _msi(), {}
-    for lowering in ("plain", "vjp", "matmul"):
+    for lowering in ("plain", "matmul"):
         model = _generator(**GENERATORS["unet"], lowering=lowering)
         graphdef, params, stats = nnx.split(model, nnx.Param, ...)
 
@@ -165,10 +165,8 @@ def test_lowerings_agree_on_a_whole_network():
             return jax.grad(loss, has_aux=True)(params)
 
         results[lowering] = gradient(params)
-    for lowering in ("vjp", "matmul"):
-        pairs = zip(jax.tree.leaves(results[lowering]), jax.tree.leaves(results["plain"]))
-        for got, want in pairs:
-            np.testing.assert_allclose(got, want, atol=1e-5 * max(1.0, np.abs(want).max()))
+    for got, want in zip(*map(jax.tree.leaves, results.values())):
+        np.testing.assert_allclose(got, want, atol=1e-5 * max(1.0, np.abs(want).max()))
 
 
 def test_training_steps_scan():
