@@ -1,4 +1,4 @@
-"""Writes one self-contained HTML page of a run: data, peaks, pictures, scores, curves, registration.
+"""Writes one self-contained HTML page of a run: data, pictures, scores, curves, registration.
 
     python -m msi2he_jax.report --run=RUN --out=FILE.html [--compare=RUN2,...] [--registration=DIR]
 
@@ -117,10 +117,9 @@ def _panel(models: dict, arrays, index: int, scores: dict):
 
 def _painted(model, msi):
     """Synthesises one image, `[1, H, W, K]` -> uint8 `[H, W, 3]`."""
-    import numpy as np
+    from msi2he_jax.inference import to_uint8
 
-    fake = np.asarray(model.apply(msi)[0], np.float32)
-    return np.rint(np.clip(fake * 127.5 + 127.5, 0, 255)).astype(np.uint8)
+    return to_uint8(model.apply(msi)[0])
 
 
 main = cli.verb(run, FLAGS, __doc__)

@@ -175,7 +175,7 @@ def _matching_provenance(data: str, model) -> dict:
 
 
 def _write(values: flags.FlagValues, model, source: dict, tile_px: int) -> None:
-    from msi2he_jax.inference import synthesize_tiled
+    from msi2he_jax.inference import synthesize_tiled, to_uint8
     from msi2he_jax.interop.ome_tiff import write_ome_tiff
     from msi2he_jax.interop.png import write_png
     from msi2he_jax.io_safety import write_json
@@ -193,13 +193,6 @@ def _write(values: flags.FlagValues, model, source: dict, tile_px: int) -> None:
     write_json(f"{stem}.json", _record(model, source, pixels.shape, tiled, options))
     logging.info("%s: %d x %d px", source["sample_id"], rows, columns)
     print(f"{stem}.png")
-
-
-def to_uint8(image):
-    """Returns an image `[H, W, 3]` float in [-1, 1] as uint8."""
-    import numpy as np
-
-    return np.rint(np.clip(image * 127.5 + 127.5, 0, 255)).astype(np.uint8)
 
 
 def _file_stem(out: str, sample_id: str) -> Path:

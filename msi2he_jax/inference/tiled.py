@@ -59,6 +59,18 @@ def synthesize_tiled(
     return image[:height, :width]
 
 
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Turns a generator's output into pixels.
+
+    Args:
+        image: `[..., 3]` float in [-1, 1].
+
+    Returns:
+        `[..., 3]` uint8, sRGB.
+    """
+    return np.rint(np.clip(np.asarray(image, np.float32) * 127.5 + 127.5, 0, 255)).astype(np.uint8)
+
+
 def plan_tiles(shape: tuple[int, int], *, tile_px: int, overlap_px: int) -> list[Tile]:
     """Lays evenly spaced tiles over an image.
 
@@ -99,7 +111,7 @@ def _axis_tiles(length: int, tile_px: int, overlap_px: int) -> list[tuple[int, n
 
 
 def _window(start: int, length: int, tile_px: int, overlap_px: int) -> np.ndarray:
-    """Raised-cosine window `[tile_px]`; flat towards the image's own border, which nothing overlaps."""
+    """Raised-cosine window `[tile_px]`; flat towards the border of the image itself."""
     half = min(overlap_px, tile_px // 2)
     ramp = np.sin(0.5 * np.pi * (np.arange(half) + 0.5) / max(1, half)) ** 2
     window = np.ones(tile_px)

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-DPI = 160
+DPI = 144
 DIFFERENCE_TOP = 0.5
 
 
@@ -35,7 +35,7 @@ class Look:
 
 
 _LIGHT = ("#0072b2", "#d55e00", "#009e73", "#aa4488", "#8a6d00", "#56b4e9")
-_DARK = ("#56b4e9", "#e69f00", "#2fc49a", "#e39ccc", "#f0e442", "#88a0ff")
+_DARK = ("#56b4e9", "#ffc04d", "#2fc49a", "#e39ccc", "#f0e442", "#88a0ff")
 
 
 def look(*, dark: bool = False, narrow: bool = False) -> Look:
@@ -171,19 +171,6 @@ def difference(first: np.ndarray, second: np.ndarray, mask: np.ndarray | None = 
     colours = matplotlib.colormaps["cividis"](np.clip(gap / DIFFERENCE_TOP, 0, 1))[..., :3]
     shown = np.rint(colours * 255).astype(np.uint8)
     return shown if mask is None else np.where(mask[..., None], shown, 0).astype(np.uint8)
-
-
-def ion_view(channel: np.ndarray) -> np.ndarray:
-    """Returns one channel in false colour.
-
-    Args:
-        channel: `[H, W]` float in [0, 1].
-
-    Returns:
-        `[H, W, 3]` uint8.
-    """
-    colours = matplotlib.colormaps["viridis"](np.clip(channel, 0, 1))[..., :3]
-    return np.rint(colours * 255).astype(np.uint8)
 
 
 def _grid(rows: int, columns: int, height_in: float, style: Look, *, share_y: bool = False):

@@ -1,4 +1,4 @@
-"""What the page says of the data and the set-up: banner, samples, peaks, configuration, versions."""
+"""What the page says of the data and the set-up: banner, samples, peaks, versions."""
 
 from __future__ import annotations
 

@@ -1,0 +1,201 @@
+import html.parser
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from msi2he_jax.errors import InputError
+from msi2he_jax.reporting import figures
+from msi2he_jax.reporting.page import report_page
+from msi2he_jax.reporting.panels import Panel
+from msi2he_jax.reporting.records import read_registration, read_run, score
+
+VOID = {"meta", "img", "source"}
+
+
+class Outline(html.parser.HTMLParser):
+    """Checks that tags close in order; collects tags, headings and text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.tags, self.words = [], [], []
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Leaves the plots empty: where the words are looked at, drawing them is most of the time."""
+    png = figures.raster(np.zeros((1, 1, 3), np.uint8))
+    for name in ("learning_curves", "peak_sticks", "intervals", "errors_by_sample"):
+        monkeypatch.setattr(figures, name, lambda *_, **__: png)
+
+
+def _panel(name="s1"):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    return Panel(
+        sample_id=name,
+        group_id="g",
+        view=pixels,
+        fakes={"pix2pix": pixels, "unet": pixels},
+        real=pixels[::-1],
+        valid_mask=np.ones((20, 30), bool),
+        um_per_px=25.0,
+        scores={"ssim_masked": 0.5},
+    )
+
+
+def _registration(folder):
+    (folder / "s1").mkdir(parents=True)
+    Image.new("RGB", (50, 40)).save(folder / "s1" / "overlay_checkerboard.png")
+    samples = [
+        {"sample_id": "s1", "tre_median_um": 30.0, "tre_median_msi_px": 0.6, "success": True},
+        {"sample_id": "../s2", "tre_median_um": None, "success": False},
+    ]
+    (folder / "summary.json").write_text(json.dumps({"samples": samples, "moving": "synthetic"}))
+    return read_registration(folder)
+
+
+@pytest.fixture(scope="module")
+def full(make_run, made, tmp_path_factory):
+    """A page with everything on it, and one other run."""
+    place = tmp_path_factory.mktemp("report")
+    run = read_run(make_run(place / "run", name=made["evil"]))
+    other = read_run(make_run(place / "unet", name="unet"))
+    panels = [_panel(made["evil"]), _panel("s2")]
+    registration = _registration(place / "registration")
+    return report_page(run, others=[other], registration=registration, panels=panels)
+
+
+def test_the_page_is_one_well_formed_accessible_file(full):
+    outline = Outline(full)
+    tags = [tag for tag, _ in outline.tags]
+    assert tags.count("h1") == 1 and tags.count("main") == 1
+    images = [attributes for tag, attributes in outline.tags if tag == "img"]
+    assert images and all(a["alt"] and a["src"].startswith("data:image/png") for a in images)
+    assert tags.count("caption") == tags.count("table") >= 5
+    ids = [a["id"] for _, a in outline.tags if "id" in a]
+    links = [a["href"] for tag, a in outline.tags if tag == "a"]
+    assert len(ids) == len(set(ids))
+    assert links and all(link.removeprefix("#") in ids for link in links)
+    assert ("html", {"lang": "en"}) in outline.tags
+
+
+def test_the_page_loads_and_runs_nothing(full):
+    outline = Outline(full)
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in outline.tags}
+    assert "default-src 'none'" in full
+    assert "http://" not in full and "https://" not in full
+    assert not any(name.startswith("on") for _, a in outline.tags for name in a)
+    assert len(full) < 8e6
+
+
+def test_names_from_data_are_escaped(full, made):
+    assert "<script" not in full
+    assert made["evil"] in Outline(full).text
+
+
+def test_the_banner_says_what_the_data_were(full, quick, make_run, made, tmp_path):
+    assert "SIMULATED" in full and "cannot be compared with the paper" in full
+    parts = {"provenance": made["provenance"](simulated=False)}
+    measured = report_page(read_run(make_run(tmp_path / "b", **parts)))
+    assert "SIMULATED" not in measured and "not simulated" in measured
+    parts["results"] = made["results"]() | {"comparable_with_paper": True, "words": "the paper's"}
+    paper = report_page(read_run(make_run(tmp_path / "c", **parts)))
+    assert "cannot be compared" not in paper and "not comparable" not in paper
+
+
+def test_the_papers_numbers_stand_in_columns_of_their_own(full):
+    text = Outline(full).text
+    assert "MI (paper, not comparable)" in text and "1.349" in text
+    row = next(row for row in full.split("<tr>") if "U-Net</th>" in row)
+    assert row.count("<td>–</td>") == 2 and "0.429" in row
+
+
+def test_models_are_held_against_the_best_baseline(full, quick, make_run, made, tmp_path):
+    assert "0.500 is above the best baseline (mean training image, 0.400)" in Outline(full).text
+    worse = make_run(tmp_path / "run", results=made["results"](masked=0.41))
+    text = Outline(report_page(read_run(worse))).text
+    assert "0.410 is above" in text and "may be chance" in text
+
+
+def test_the_share_of_background_is_said_even_without_evaluates_words(
+    quick, make_run, made, tmp_path
+):
+    results = made["results"]()
+    del results["test"]["words"]
+    page = report_page(read_run(make_run(tmp_path / "run", results=results)))
+    assert "without any tissue scores SSIM 0.700" in page
+
+
+def test_panels_mark_what_is_synthetic(full):
+    assert full.count('<span class="mark">SYNTHETIC</span>') == 4
+    assert full.count('alt="Absolute difference') == 2
+
+
+def test_registration_is_listed_with_its_failures(full):
+    text = Outline(full).text
+    assert "1 of 2 count as a success" in text
+    assert full.count('alt="Checkerboard of') == 1
+
+
+@pytest.mark.parametrize(
+    ("left_out", "words"),
+    [
+        ("results", "has not been scored"),
+        ("metrics", "no metrics.jsonl"),
+        ("provenance", "no provenance.json"),
+    ],
+)
+def test_what_is_missing_is_said(quick, make_run, tmp_path, left_out, words):
+    run = read_run(make_run(tmp_path / "run", **{left_out: None}))
+    text = Outline(report_page(run)).text
+    assert words in text
+    assert "No registration was given" in text and "no pictures of test samples" in text
+
+
+def test_odd_contents_make_a_page_all_the_same(quick, make_run, tmp_path):
+    parts = {
+        "config": {"name": None, "train": {}},
+        "provenance": {"peaks": {"mz": []}, "samples": ["x"], "counts": {"train": 1}},
+        "results": {"test": {"paper": {"ssim": {"mean": None}}, "null": {"empty_slide": {}}}},
+        "metrics": [{"step": 3, "split": "train"}],
+    }
+    Outline(report_page(read_run(make_run(tmp_path / "run", **parts))))
+
+
+def test_scores_are_found_in_nested_and_flat_blocks():
+    value = {"mean": 1.0, "low": 0.5, "high": None}
+    expected = {"mean": 1.0, "low": 0.5, "high": 1.0}
+    assert score({"paper": {"ssim": value}}, "ssim") == expected
+    assert score({"ssim": value}, "ssim") == expected
+    assert score({"ssim": {"mean": None}}, "ssim") is None
+    assert score(None, "ssim") is None
+
+
+def test_folders_that_are_no_run_are_refused(tmp_path, make_run):
+    with pytest.raises(InputError, match="not the folder of a run"):
+        read_run(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        read_run(tmp_path / "absent")
+    with pytest.raises(InputError, match=r"summary\.json"):
+        read_registration(tmp_path)
+    folder = make_run(tmp_path / "run", results=[1])
+    with pytest.raises(InputError, match="no mapping"):
+        read_run(folder)
