@@ -32,7 +32,9 @@ def test_docstring(node):
     if isinstance(node, ast.ClassDef):
         return
     for argument in [*node.args.args, *node.args.kwonlyargs]:
-        if _is_array(argument.annotation):
+        if _is_array(argument.annotation) and "Args:" not in doc:
+            assert SHAPE.search(doc), "an array argument has no shape in brackets"
+        elif _is_array(argument.annotation):
             entry = re.search(rf"^\s*\*?{argument.arg}\b[^\n]*(\n\s{{6,}}[^\n]*)*", doc, re.M)
             entry = entry or re.search(rf"`{argument.arg}`[^\n]*", doc)
             assert entry, f"array argument {argument.arg} is not described"
