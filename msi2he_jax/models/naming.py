@@ -69,12 +69,28 @@ def discriminator_names(module: nnx.Module, config: Any) -> dict[Path, str]:
 
 
 def to_torch(path: Path, value: np.ndarray) -> np.ndarray:
-    """Turns a kernel `[kh, kw, a, b]` into `[b, a, kh, kw]`; other variables stay as they are."""
+    """Puts a variable into PyTorch's layout.
+
+    Args:
+        path: Its flat path, which says whether it is a kernel.
+        value: `[kh, kw, a, b]` of a kernel, `[C]` of anything else; any dtype.
+
+    Returns:
+        `[b, a, kh, kw]` of a kernel, `[C]` unchanged of anything else.
+    """
     return np.transpose(value, (3, 2, 0, 1)) if path[-1] == "kernel" else np.asarray(value)
 
 
 def from_torch(path: Path, value: np.ndarray) -> np.ndarray:
-    """Turns a weight `[b, a, kh, kw]` into a kernel `[kh, kw, a, b]`; the inverse of `to_torch`."""
+    """Puts a PyTorch tensor into our layout; the inverse of `to_torch`.
+
+    Args:
+        path: The variable's flat path, which says whether it is a kernel.
+        value: `[b, a, kh, kw]` of a kernel, `[C]` of anything else; any dtype.
+
+    Returns:
+        `[kh, kw, a, b]` of a kernel, `[C]` unchanged of anything else.
+    """
     return np.transpose(value, (2, 3, 1, 0)) if path[-1] == "kernel" else np.asarray(value)
 
 
