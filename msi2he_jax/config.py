@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import runpy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ RANGES = {
     "train.image_every": (1, 10**9),
     "train.patience": (0, 10**6),
 }
+PREFIX = "config."  # of overrides on a command line: --config.SECTION.KEY=VALUE
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -141,7 +142,7 @@ def _train() -> dict[str, Any]:
     return {
         "steps": 20_000,
         "batch_size": 1,
-        "steps_per_call": 50,  # steps in one compiled call, without a word to the host
+        "steps_per_call": 50,  # steps without a word to the host: one call (on CPU: several calls)
         "eval_every": 1_000,
         "checkpoint_every": 1_000,
         "image_every": 1_000,
@@ -239,6 +240,27 @@ def _typed(value: Any, default: Any, path: Any, name: str) -> Any:
     if type(value) is not kind:
         raise InputError(path, name, f"is {value!r}, expected {_WORDS[kind]}")
     return value
+
+
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Takes `--config.KEY=VALUE` (or ` VALUE`, or nothing for true) out of a command line.
+
+    Returns:
+        The other words, and (key, value) pairs in the order given.
+    """
+    rest, overrides, words = [], [], list(words)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.lstrip("-").partition("=")
+        if not word.startswith("-") or not name.removeprefix("no").startswith(PREFIX):
+            rest.append(word)
+        elif name.startswith("no"):
+            overrides.append((name.removeprefix("no" + PREFIX), "false"))
+        else:
+            bare = not equals and (not words or words[0].startswith("--"))
+            text = value if equals else "true" if bare else words.pop(0)
+            overrides.append((name.removeprefix(PREFIX), text))
+    return rest, overrides
 
 
 def key_type(config: ConfigDict, name: str) -> type:

@@ -34,30 +34,8 @@ FLAGS = cli.new_flags()
 flags.DEFINE_string("config", None, "FILE.py, FILE.py:variant or FILE.json.", flag_values=FLAGS)
 flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME if absent.", flag_values=FLAGS)
 
-_PREFIX = "config."
 _EXIT = {signal.SIGTERM: 75, signal.SIGINT: cli.INTERRUPTED}
 _NOT_FINITE = 3
-
-
-def split_overrides(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Takes `--config.KEY=VALUE` (or ` VALUE`, or nothing for true) out of a command line.
-
-    Returns:
-        The other words, and (key, value) pairs in the order given.
-    """
-    rest, overrides, words = [], [], list(words)
-    while words:
-        word = words.pop(0)
-        name, equals, value = word.lstrip("-").partition("=")
-        if not word.startswith("-") or not name.removeprefix("no").startswith(_PREFIX):
-            rest.append(word)
-        elif name.startswith("no"):
-            overrides.append((name.removeprefix("no" + _PREFIX), "false"))
-        else:
-            bare = not equals and (not words or words[0].startswith("--"))
-            text = value if equals else "true" if bare else words.pop(0)
-            overrides.append((name.removeprefix(_PREFIX), text))
-    return rest, overrides
 
 
 def override(config, key: str, text: str):
@@ -72,13 +50,13 @@ def override(config, key: str, text: str):
 
     config = config.copy_and_resolve_references()  # config_flags writes into what it is given
     kind = configs.key_type(config, key)
-    word, values = f"--{_PREFIX}{key}={text}", flags.FlagValues()
+    word, values = f"--config.{key}={text}", flags.FlagValues()
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["", word])
         values(["train", word])
     except (flags.Error, TypeError, ValueError) as error:
         why = f"is {text!r}, expected {configs.describe_type(kind)}"
-        raise InputError(f"--{_PREFIX}{key}", "", why) from error
+        raise InputError(f"--config.{key}", "", why) from error
     return values["config"].value
 
 
@@ -151,12 +129,12 @@ def _summary(outcome, workdir: str, config) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the verb; returns its exit code."""
-    words, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
+    from msi2he_jax import config as configs
+
+    words, overrides = configs.split_overrides(sys.argv[1:] if argv is None else argv)
     verb = cli.verb(functools.partial(run, overrides=overrides), FLAGS, __doc__)
     code = verb(words)
     if {"--help", "-h", "-help", "--helpfull"} & set(words):
-        from msi2he_jax import config as configs
-
         print("\n".join(["\nKeys of a configuration:", *configs.describe_keys()]))
     return code
 

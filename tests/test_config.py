@@ -124,3 +124,10 @@ def test_whole_numbers_do_for_floats(tmp_path):
 def test_wrong_paths(source):
     with pytest.raises(InputError, match=r"no such file|neither"):
         configs.load_config(source)
+
+
+def test_split_overrides_leaves_the_rest_alone():
+    words = ["--config=a.py", "--config.a.b=1", "--workdir", "x", "--config.c", "--debug"]
+    rest, overrides = configs.split_overrides(words)
+    assert rest == ["--config=a.py", "--workdir", "x", "--debug"]
+    assert overrides == [("a.b", "1"), ("c", "true")]

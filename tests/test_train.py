@@ -95,13 +95,6 @@ def test_help_tells_of_every_key(capsys):
         assert words in printed
 
 
-def test_split_overrides_leaves_the_rest_alone():
-    words = ["--config=a.py", "--config.a.b=1", "--workdir", "x", "--config.c", "--debug"]
-    rest, overrides = train.split_overrides(words)
-    assert rest == ["--config=a.py", "--workdir", "x", "--debug"]
-    assert overrides == [("a.b", "1"), ("c", "true")]
-
-
 def test_override_keeps_the_configuration_it_was_given():
     config = load_config(CONFIGS / "smoke.py")
     changed = train.override(config, "train.steps", "9")

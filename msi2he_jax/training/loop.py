@@ -261,16 +261,20 @@ def resume(run: Run, workdir: str | os.PathLike) -> int:
 
 
 def train_chunk(run: Run, writer: monitor.Monitor) -> None:
-    """Runs the steps up to the next event in one compiled call, and writes their means."""
+    """Runs the steps up to the next event without a word to the host, and writes their means."""
     length = _length(run)
     run.clock.lap("other")
-    compiled = run.compiled.get(length) or _compile(run, length, writer)
+    per_call = length if run.devices.loops else 1
+    compiled = run.compiled.get(per_call) or _compile(run, per_call, writer)
+    parts = []
     with jax.transfer_guard("disallow"):
-        run.state, metrics = compiled(run.state, run.arrays, run.seed)
-    metrics = jax.device_get(run.devices.single(metrics))
+        for _ in range(length // per_call):
+            run.state, metrics = compiled(run.state, run.arrays, run.seed)
+            parts.append(metrics)
+    parts = jax.device_get(run.devices.single(parts))
     seconds = run.clock.lap("train")
     run.step += length
-    values = {name: _finite_mean(values) for name, values in metrics.items()}
+    values = {name: _finite_mean([part[name] for part in parts]) for name in parts[0]}
     values["images_per_s"] = length * run.config.train.batch_size / seconds
     writer.write(run.step, "train", values)
     run.report.progress(run.step, values)
@@ -281,7 +285,7 @@ def _compile(run: Run, length: int, writer: monitor.Monitor) -> Callable:
     run.compiled[length], seconds = run.devices.compile(run.chunk(length), *inputs)
     run.clock.lap("compile")
     writer.write(run.step, "compile", {"steps_per_call": length, "compile_s": seconds})
-    run.report.note(f"compiled a call of {length} steps in {seconds:.1f} s")
+    run.report.note(f"compiled a call of {length} step{'s'[: length > 1]} in {seconds:.1f} s")
     return run.compiled[length]
 
 
@@ -340,7 +344,7 @@ def _train_s(run: Run) -> float:
     return run.clock.spent_s.get("train", 0.0)
 
 
-def _finite_mean(values: np.ndarray) -> float:
+def _finite_mean(values: Any) -> float:
     """Mean of the finite ones; NaN where there are none."""
     values = np.asarray(values, np.float64)
     with warnings.catch_warnings():

@@ -225,6 +225,9 @@ def make_chunk(
                 key = jax.random.fold_in(key, jax.lax.axis_index(recipe.axis_name))
             return train_step(recipe, state, batch, key)
 
+        if length == 1:  # without a loop around it: see `Parallel.loops`
+            state, metrics = body(state, None)
+            return state, jax.tree.map(lambda x: x[None], metrics)
         return jax.lax.scan(body, state, length=length)
 
     return chunk

@@ -1,4 +1,4 @@
-"""Several devices give the gradient of one. Compared are gradients: Adam turns rounding into weights."""
+"""Several devices give the gradient of one: gradients, since Adam turns rounding into weights."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ config.model.update({"name": "unet_ronneberger", "depth": 1, "features": 2, "in_
                      "upsample": "resize", "dropout": 0.0})
 config.discriminator.update({"features": 2, "n_layers": 1})
 rng = np.random.default_rng(0)
-arrays = {"msi": rng.random((8, 8, 8, 3), np.float32), "image": rng.random((8, 8, 8, 3), np.float32)}
+arrays = {name: rng.random((8, 8, 8, 3), np.float32) for name in ("msi", "image")}
 
 def sample(arrays, step, seed):
     return arrays
