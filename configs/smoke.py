@@ -27,12 +27,12 @@ def get_config(variant: str = "pix2pix"):
     config.train.eval_every = 100
     config.train.checkpoint_every = 100
     config.train.image_every = 100
-    config.test.norm_at_test = "running"
     return _unet(config) if variant == "unet" else _pix2pix(config)
 
 
 def _pix2pix(config):
     config.ema = 0.98
+    config.test.norm_at_test = "running"
     config.model.depth = 6
     config.discriminator.features = 16
     config.discriminator.n_layers = 2
@@ -42,7 +42,7 @@ def _pix2pix(config):
 def _unet(config):
     config.model.name = "unet_ronneberger"
     config.model.depth = 3
-    config.model.norm = "batch"
+    config.model.norm = "none"
     config.model.upsample = "resize"
     config.model.dropout = 0.0
     config.discriminator.name = "none"

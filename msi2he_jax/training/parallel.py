@@ -45,7 +45,7 @@ class Parallel:
     def loops(self) -> bool:
         """Whether steps belong in one compiled loop: not on a CPU.
 
-        There XLA puts the kernel gradient of a convolution into the form its fast routine takes only
+        There XLA brings a convolution's kernel gradient into the form of its fast routine only
         outside of loops: inside `lax.scan` it ran 15 to 50 times slower (0.10.2).
         """
         return self.devices[0].platform != "cpu"
