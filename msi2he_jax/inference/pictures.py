@@ -26,6 +26,7 @@ def overlays(
     """
     warped, measured = on_slide(moving, picture, slide, matrix)
     board = overlay.checkerboard(slide.pixels, np.where(measured[..., None], warped, slide.pixels))
+    warped[~measured] = 255
     outlines = [(measured, overlay.MSI_COLOR), (slide.tissue, overlay.HISTOLOGY_COLOR)]
     return {"checkerboard": board, "contour": overlay.draw_contours(warped, outlines)}
 

@@ -21,7 +21,7 @@ from msi2he_jax.registration.landmarks import Landmarks, read_landmarks
 from msi2he_jax.registration.scores import identity_alignment
 from msi2he_jax.registration.slide import Slide, working_slide
 
-SLIDE_PIXELS_PER_MSI_PIXEL = 4.0
+SLIDE_PIXELS_PER_MSI_PIXEL = 8.0
 
 
 def choose_sections(

@@ -61,9 +61,10 @@ def make_side(image, mask, um_per_px, *, valid=None, name: str = "image") -> Sid
     image = np.asarray(image, np.float32)
     image = image[..., None] if image.ndim == 2 else image
     valid = np.ones(image.shape[:2], bool) if valid is None else np.asarray(valid, bool)
-    mask = valid if mask is None else np.asarray(mask, bool) & valid
+    mask = valid if mask is None else np.asarray(mask, bool)
     um = np.broadcast_to(np.asarray(um_per_px, np.float64), 2)
     _check(image, mask, valid, um, name)
+    image, mask = np.where(valid[..., None], image, 0), mask & valid
     where = (np.argwhere(mask) + 0.5) * um
     low, high = np.percentile(where, [0.5, 99.5], axis=0)
     return Side(image, mask, valid, um, (low + high) / 2)
@@ -74,8 +75,10 @@ def _check(image, mask, valid, um, name: str) -> None:
         raise InputError(name, "mask", f"is {mask.shape}, the image is {image.shape[:2]}")
     if not np.all(np.isfinite(um)) or np.any(um <= 0):
         raise InputError(name, "um per pixel", f"is {um.tolist()}, must be positive")
-    if mask.sum() < MIN_TISSUE_PIXELS:
-        raise InputError(name, "tissue", f"only {int(mask.sum())} pixels of it were found")
+    found = int((mask & valid).sum())
+    if found < MIN_TISSUE_PIXELS:
+        why = f"{found} pixels of it were found, at least {MIN_TISSUE_PIXELS} are needed"
+        raise InputError(name, "tissue", why)
     if not np.all(np.isfinite(image[valid])):
         raise InputError(name, "pixels", "some are not finite")
 

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from msi2he_jax.registration import overlay, scores, transforms
+from msi2he_jax.registration.summary import sample_row, summarize, write_summary
+
+POINTS = np.random.default_rng(0).uniform(0, 1000, (10, 2))
+
+
+def test_error_of_a_known_shift():
+    shift = transforms.from_parts(np.eye(2), (30.0, 40.0))
+    errors = scores.target_registration_error(shift, None, POINTS, POINTS)
+    np.testing.assert_allclose(errors, 50.0)
+    found = scores.summarize_tre(errors, msi_um_per_px=20.0, fixed_diagonal_um=1000.0)
+    assert found["tre_median_msi_px"] == pytest.approx(2.5)
+    assert found["rtre_median"] == pytest.approx(0.05)
+    assert found["success"] is False
+
+
+def test_no_points_means_no_verdict():
+    found = scores.summarize_tre(np.empty(0), msi_um_per_px=20.0, fixed_diagonal_um=1000.0)
+    assert (found["points"], found["success"], found["tre_median_um"]) == (0, None, None)
+
+
+def test_robustness_counts_strict_falls():
+    assert scores.robustness([1.0, 2.0, 3.0, 4.0], [0.5, 2.0, 9.0, 1.0]) == 0.5
+    assert np.isnan(scores.robustness([], []))
+
+
+def test_dice_of_halves_and_of_nothing():
+    a, b = np.zeros((2, 4, 4), bool)
+    assert np.isnan(scores.dice(a, b))
+    a[:2], b[1:3] = True, True
+    assert scores.dice(a, b) == 0.5
+
+
+def test_summary_takes_held_out_landmarks_first(tmp_path):
+    def of(um):
+        return scores.summarize_tre(np.full(3, um), msi_um_per_px=50.0, fixed_diagonal_um=1e4)
+
+    found = {"found": {"eval": of(20.0), "truth": of(300.0)}, "initial": {"eval": of(900.0)}}
+    row = {"sample_id": "a"} | sample_row(found, "automatic")
+    assert (row["tre_median_um"], row["truth_tre_median_um"], row["success"]) == (20.0, 300.0, True)
+    assert (row["initial_tre_median_um"], row["control_points_tre_median_um"]) == (900.0, None)
+    only_truth = {"sample_id": "b"} | sample_row({"found": {"truth": of(300.0)}}, "automatic")
+    assert only_truth["success"] is False
+    summary = summarize([row, only_truth | {"tre_median_um": 40.0}], moving="pca")
+    assert (summary["success_rate"], summary["median"]["tre_median_um"]) == (0.5, 30.0)
+    write_summary(tmp_path, summary)
+    assert len((tmp_path / "summary.csv").read_text().splitlines()) == 3
+
+
+def test_checkerboard_shows_both_and_contours_stay_inside():
+    dark, light = np.zeros((8, 12, 3), np.uint8), np.full((8, 12, 3), 255, np.uint8)
+    board = overlay.checkerboard(dark, light, squares=3)
+    assert (board[0, 0, 0], board[0, 4, 0], board[4, 4, 0]) == (0, 255, 0)
+    mask = np.zeros((8, 12), bool)
+    mask[2:7, 2:9] = True
+    line = overlay.contour(mask, width_px=1)
+    assert line[2, 5] and not line[4, 5] and not (line & ~mask).any()
+    drawn = overlay.draw_contours(dark, [(mask, (1, 2, 3))], width_px=1)
+    np.testing.assert_array_equal(drawn[2, 5], (1, 2, 3))
+    assert not dark.any()
+
+
+def test_to_rgb_keeps_pictures_and_stretches_the_rest():
+    rgb = np.random.default_rng(0).integers(0, 255, (4, 4, 3), dtype=np.uint8)
+    assert overlay.to_rgb(rgb) is rgb
+    grey = overlay.to_rgb(np.linspace(5.0, 6.0, 100).reshape(10, 10))
+    assert grey.shape == (10, 10, 3)
+    assert (grey.min(), grey.max()) == (0, 255)
+    assert overlay.to_rgb(np.zeros((3, 3, 2))).shape == (3, 3, 3)
