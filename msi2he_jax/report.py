@@ -56,17 +56,20 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
 
 def _panels(values: flags.FlagValues, record, others) -> tuple[list, str]:
     """Returns the test samples to show, or none and why."""
+    from msi2he_jax.data.provenance import read_provenance
+    from msi2he_jax.io_safety import existing_folder
+
     if not values.samples:
         return [], "None were asked for."
     data = values.data or record.config.get("data", {}).get("dir")
     if not data:
         return [], "The run does not say what data it was trained on."
+    if values.data:
+        # What is asked for by name must be there; the run's own data may have been moved.
+        read_provenance(existing_folder(values.data, "--data"))
     try:
         return _make_panels(values, record, others, data), ""
     except InputError as error:
-        # A data set asked for by name must be there; the run's own may have been moved.
-        if values.data:
-            raise
         logging.warning("no pictures: %s", error)
         return [], f"They could not be made: {error}"
 
@@ -74,8 +77,9 @@ def _panels(values: flags.FlagValues, record, others) -> tuple[list, str]:
 def _make_panels(values: flags.FlagValues, record, others, data: str) -> list:
     from msi2he_jax.data.loader import load_arrays
     from msi2he_jax.inference import load_model
+    from msi2he_jax.reporting.scores import model_name
 
-    models = {each.name: load_model(each.path, values.which) for each in (record, *others)}
+    models = {model_name(each): load_model(each.path, values.which) for each in (record, *others)}
     arrays = load_arrays(data, "test")
     scores = {s.get("sample_id"): s for s in record.test().get("per_sample", [])}
     chosen = choose(list(arrays.sample_ids), scores, values.samples)

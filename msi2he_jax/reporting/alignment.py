@@ -24,11 +24,16 @@ MOST_OVERLAYS = 6
 # Name in summary.json, heading, decimals; those that no sample has are left out.
 COLUMNS = (
     ("tre_median_um", "TRE median (um)", 1),
-    ("tre_max_um", "TRE max (um)", 1),
+    ("tre_p90_um", "TRE 90 % (um)", 1),
     ("tre_median_msi_px", "TRE median (MSI px)", 2),
-    ("truth_tre_median_um", "against the truth (um)", 1),
-    ("initial_tre_median_um", "before (um)", 1),
+    ("truth_tre_median_um", "to the truth (um)", 1),
+    ("control_points_tre_median_um", "control points (um)", 1),
+    ("initial_tre_median_um", "centred only (um)", 1),
 )
+METHODS = {
+    "tre_median_um": "found",
+    "control_points_tre_median_um": "control points",
+}
 
 
 def alignment_section(registration: Registration | None) -> Markup:
@@ -44,18 +49,26 @@ def alignment_section(registration: Registration | None) -> Markup:
 
 
 def _words(registration: Registration) -> Markup:
-    samples = registration.samples
+    summary, samples = registration.summary, registration.samples
     known = [s["success"] for s in samples if isinstance(s.get("success"), bool)]
-    what = registration.summary.get("moving")
-    text = f"{len(samples)} samples were registered to their slides"
-    text += f" from the {what} image" if isinstance(what, str) else ""
+    text = f"{len(samples)} sections were registered to their slides"
+    text += f", method {summary['method']}" if summary.get("method") else ""
+    text += f", from the {summary['moving']} image" if summary.get("moving") else ""
     if known:
-        text += f"; {sum(known)} of {len(known)} count as a success"
-    text += (
-        ". TRE: target registration error, on landmarks that were not used to fit (and, for "
-        "simulated sections, on the known truth)."
+        means = summary.get("success_means") or "as register defines it"
+        text += f"; success ({means}): {sum(known)} of {len(known)}"
+    doubtful = [str(s.get("sample_id")) for s in samples if s.get("ambiguous") is True]
+    if doubtful:
+        text += f"; another pose scored nearly as well for {', '.join(doubtful)}"
+    where = (
+        "TRE is the target registration error on landmarks that no fit has seen; 'to the truth' is "
+        "the error over all tissue against the simulator's own transform, where there is one. "
+        "'Control points' is the affine of the fit landmarks, 'centred only' no registration."
     )
-    return paragraph(text)
+    forced = summary.get("forced") is True
+    if forced:
+        where += " Some sections may have trained the generator (--force): their errors mean less."
+    return join([paragraph(text + "."), paragraph(where, class_="note")])
 
 
 def failed(sample: dict[str, Any]) -> bool:
@@ -74,13 +87,12 @@ def _table(samples: list[dict[str, Any]]) -> Markup:
         ]
         for s in samples
     ]
-    return table("Registration errors, one row a sample.", columns, rows)
+    return table("Registration errors, one row a section.", columns, rows)
 
 
 def _result(sample: dict[str, Any]) -> str | None:
-    if not isinstance(sample.get("success"), bool):
-        return None
-    return "success" if sample["success"] else "failure"
+    words = {True: "success", False: "failure"}
+    return words.get(sample.get("success"))
 
 
 def _plot(samples: list[dict[str, Any]]) -> Markup:
@@ -88,11 +100,14 @@ def _plot(samples: list[dict[str, Any]]) -> Markup:
     if not known:
         return Markup("")
     names = [str(s.get("sample_id")) for s in known]
-    errors = [s["tre_median_um"] for s in known]
+    errors = {
+        method: [s.get(name) if is_number(s.get(name)) else None for s in known]
+        for name, method in METHODS.items()
+    }
     bad = [failed(s) for s in known]
     alt = "Median registration error of each sample; the numbers are in the table above."
     drawn = plot(lambda look: figures.errors_by_sample(names, errors, bad, look), alt)
-    return figure(drawn, "Median TRE of each sample; a cross marks a failure.")
+    return figure(drawn, "Median TRE of each section on held-out landmarks.")
 
 
 def _overlays(registration: Registration) -> Markup:
@@ -111,8 +126,10 @@ def _overlays(registration: Registration) -> Markup:
         return missing("No overlay picture was found in the registration's folder.")
     words = (
         "Checkerboards: fields of the slide alternate with the registered image. Structures that "
-        "run on across the edges of the fields are aligned. Synthetic fields are no stained tissue."
+        "run on across the edges of the fields are aligned."
     )
+    if registration.summary.get("moving") == "synthetic":
+        words += " The registered image is SYNTHETIC: it is no stained tissue."
     grid = tag("div", *found, class_="panels")
     return join([tag("h3", "Overlays"), paragraph(words), grid])
 

@@ -118,25 +118,40 @@ def intervals(
 
 
 def errors_by_sample(
-    names: Sequence[str], errors_um: Sequence[float], failed: Sequence[bool], style: Look
+    names: Sequence[str],
+    errors_um: Mapping[str, Sequence[float | None]],
+    failed: Sequence[bool],
+    style: Look,
 ) -> bytes:
-    """Draws one registration error per sample, failures with a cross.
+    """Draws registration errors, one row a sample; a cross marks a failure of the first method.
 
     Args:
         names: N samples.
-        errors_um: `[N]` median target registration error, um.
-        failed: Whether each is counted as a failure.
+        errors_um: Method to its median target registration error of each sample, um.
+        failed: N, whether the first method failed.
         style: From `look`.
     """
-    figure, (axis,) = _grid(1, 1, 0.24 * len(names) + 0.9, style)
-    for place, (error, bad) in enumerate(zip(errors_um, failed)):
-        colour, mark = (style.colours[1], "X") if bad else (style.colours[0], "o")
-        axis.plot([error], [place], mark, color=colour, markersize=6)
+    figure, (axis,) = _grid(1, 1, 0.24 * len(names) + 1.2, style)
+    for index, (method, errors) in enumerate(errors_um.items()):
+        options = {"color": style.colours[index], "markersize": 6 - index, "linestyle": ""}
+        for mark, label, rows in _marks(method, failed if index == 0 else [False] * len(names)):
+            known = [row for row in rows if errors[row] is not None]
+            if known:
+                axis.plot([errors[row] for row in known], known, mark, label=label, **options)
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_xlabel("median target registration error (um)")
     axis.set_xlim(left=0)
+    place = {"loc": "outside upper right", "ncols": 3}
+    figure.legend(frameon=False, fontsize=8, labelcolor=style.ink, **place)
     return _png(figure)
+
+
+def _marks(method: str, failed: Sequence[bool]) -> list[tuple[str, str, list[int]]]:
+    """Marker, label and rows of a method's successes and of its failures."""
+    good = [row for row, bad in enumerate(failed) if not bad]
+    bad = [row for row, bad in enumerate(failed) if bad]
+    return [("o", method, good), ("X", f"{method}: failure", bad)]
 
 
 def raster(pixels: np.ndarray, *, longest_px: int = 320) -> bytes:
@@ -203,13 +218,4 @@ def _png(figure: Figure) -> bytes:
         word.set_parse_math(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return _smaller(buffer.getvalue())
-
-
-def _smaller(png: bytes) -> bytes:
-    """Re-encodes with a palette: a plot has few colours, and the page holds four of each."""
-    with Image.open(io.BytesIO(png)) as image:
-        flat = image.convert("RGB").quantize(128, method=Image.Quantize.FASTOCTREE, dither=0)
-    buffer = io.BytesIO()
-    flat.save(buffer, format="PNG", optimize=True)
-    return min(buffer.getvalue(), png, key=len)
+    return buffer.getvalue()

@@ -58,21 +58,22 @@ def panels_section(panels: Sequence[Panel], why_not: str = "", view: str = "pca"
 
 
 def _row(panel: Panel) -> Markup:
-    pictures = [_picture(panel.view, f"MSI of {panel.sample_id}", "MSI", panel)]
-    first = next(iter(panel.fakes.values()))
+    pictures = [_picture(panel.view, f"MSI of {panel.sample_id}", "MSI")]
+    first = next(iter(panel.fakes))
     for name, fake in panel.fakes.items():
         alt = f"Synthetic H&E of {panel.sample_id}, made by {name}"
         caption = join([SYNTHETIC, f" {name}"], "")
-        pictures.append(_picture(fake, alt, caption, panel))
-    pictures.append(_picture(panel.real, f"Real H&E of {panel.sample_id}", "real H&E", panel))
-    gap = difference(first, panel.real, panel.valid_mask)
+        pictures.append(_picture(fake, alt, caption))
+    pictures.append(_picture(panel.real, f"Real H&E of {panel.sample_id}", "real H&E"))
+    gap = difference(panel.fakes[first], panel.real, panel.valid_mask)
     alt = f"Absolute difference of synthetic and real H&E of {panel.sample_id}"
-    pictures.append(_picture(gap, alt, "difference", panel))
+    caption = "difference" if len(panel.fakes) == 1 else f"difference, {first}"
+    pictures.append(_picture(gap, alt, caption))
     heading = f"{panel.sample_id} (group {panel.group_id})"
     return join([tag("h3", heading), _facts(panel), tag("div", *pictures, class_="panels")])
 
 
-def _picture(pixels: np.ndarray, alt: str, caption, panel: Panel) -> Markup:
+def _picture(pixels: np.ndarray, alt: str, caption) -> Markup:
     small = max(pixels.shape[:2]) < 200
     return figure(image(raster(pixels), alt, pixelated=small), caption)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any
 
 from msi2he_jax.reporting import figures
 from msi2he_jax.reporting.html import (
@@ -71,15 +70,9 @@ def _words(run: RunRecord) -> Markup:
     return paragraph(text)
 
 
-def timings_section(run: RunRecord, extra: dict[str, Any] | None = None) -> Markup:
-    """Returns seconds of compiling, images per second, and the hardware where it is known.
-
-    Args:
-        run: The run.
-        extra: Seconds by step of a pipeline, or None.
-    """
+def timings_section(run: RunRecord) -> Markup:
+    """Returns seconds of compiling and of training steps, and images per second."""
     pairs = _timings(run)
-    pairs += [(name, f"{seconds:.0f} s") for name, seconds in (extra or {}).items()]
     if not pairs:
         return missing("No timing was logged.")
     note = "Measured on the machine that trained this run, as logged in metrics.jsonl."

@@ -87,7 +87,10 @@ def best_null(test: dict[str, Any], metric: str) -> tuple[str, float] | None:
 def _what_was_scored(run: RunRecord, test: dict[str, Any]) -> Markup:
     count, groups = test.get("samples"), test.get("groups")
     checkpoint = run.results.get("checkpoint") or {}
-    text = f"Test split: {count or 'unknown number of'} sections of {groups or '?'} groups"
+    text = "Test split"
+    if count and groups:
+        text += f": {count} {'section' if count == 1 else 'sections'} of "
+        text += f"{groups} {'group' if groups == 1 else 'groups'}"
     if checkpoint:
         text += f"; {checkpoint.get('which')} checkpoint, step {checkpoint.get('step')}"
     if run.results.get("norm_at_test"):
@@ -112,6 +115,8 @@ def _comparison(name: str, label: str, found: dict, best: tuple[str, float]) -> 
     verb = "is above" if ahead else "is not above"
     sure = found["low"] > best[1] if ahead else found["high"] < best[1]
     doubt = "" if sure else "; the interval includes the baseline, so this may be chance"
+    if found["low"] == found["high"]:
+        doubt = "; one group gives no interval, so this may be chance"
     return (
         f"{name}: {label} {found['mean']:.3f} {verb} the best baseline "
         f"({best[0]}, {best[1]:.3f}){doubt}."
@@ -119,11 +124,18 @@ def _comparison(name: str, label: str, found: dict, best: tuple[str, float]) -> 
 
 
 def _tissue_table(models: Sequence[Row], nulls: Sequence[Row]) -> Markup:
-    caption = "Inside the tissue: what counts. Mean and 95 % interval over groups."
+    caption = f"Inside the tissue: what counts. {_what_stands_there(models)}"
     columns = ["method", *(label for _, label, _, _ in TISSUE)]
     rows = [[name, *_cells(block, TISSUE)] for name, block in (*models, *nulls)]
     note = "MAE: lower is better; all others: higher. r: correlation of stain densities."
     return table(caption, columns, rows, strong=range(len(models)), footer=note)
+
+
+def _what_stands_there(models: Sequence[Row]) -> str:
+    found = [score(block, "ssim_masked") for _, block in models]
+    if any(each and each["low"] != each["high"] for each in found):
+        return "Mean and 95 % interval over groups."
+    return "Mean; with one group there is no interval."
 
 
 def _frame_table(run: RunRecord, models: Sequence[Row], nulls: Sequence[Row]) -> Markup:
@@ -151,9 +163,11 @@ def _cells(block: Any, metrics: Sequence[tuple]) -> list[Markup | None]:
 def _cell(found: dict | None, digits: int) -> Markup | None:
     if found is None:
         return None
+    mean = Markup(number(found["mean"], digits))
+    if found["low"] == found["high"]:
+        return mean
     low, high = number(found["low"], digits), number(found["high"], digits)
-    bounds = tag("small", f" {low} to {high}")
-    return join([number(found["mean"], digits), bounds], "")
+    return join([mean, tag("small", f"{low} to {high}")], " ")
 
 
 def _plot(models: Sequence[Row], nulls: Sequence[Row]) -> Markup:

@@ -71,8 +71,9 @@ def _tiles(run: RunRecord, median_tre_um: float | None) -> Markup:
         found, best = score(test, metric), best_null(test, metric)
         if found:
             bounds = f"95 %: {number(found['low'])} to {number(found['high'])}"
-            more = f"{bounds}; best baseline {number(best[1])}" if best else bounds
-            tiles.append(_tile(label, number(found["mean"]), more))
+            words = [bounds] if found["low"] != found["high"] else []
+            words += [f"best baseline {number(best[1])}"] if best else []
+            tiles.append(_tile(label, number(found["mean"]), "; ".join(words)))
     if median_tre_um is not None:
         tiles.append(_tile("registration error", f"{median_tre_um:.0f} um", "median of medians"))
     counts = run.provenance.get("counts")
@@ -161,7 +162,7 @@ def _axis(axis: Mapping[str, Any]) -> str | None:
         return None
     unit = {"ppm": "ppm", "fixed_da": "Da"}.get(axis.get("kind"), axis.get("kind"))
     ends = f"m/z {number(axis.get('mz_min'), 1)} to {number(axis.get('mz_max'), 1)}"
-    return f"{ends}, bins of {number(axis.get('step'), 4)} {unit}, {axis.get('bins')} in all"
+    return f"{ends}, bins of {axis.get('step', 0):.5g} {unit}, {axis.get('bins')} in all"
 
 
 def _scaling(scaling: Mapping[str, Any]) -> str | None:

@@ -67,15 +67,21 @@ dl.facts dd { margin: 0; min-width: 0; }
 @media (max-width: 34rem) { dl.facts > div { grid-template-columns: 1fr; } }
 .wide { overflow-x: auto; margin: 1rem 0 0.4rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.92rem; }
-caption { text-align: left; padding: 0 0 0.4rem; caption-side: top; min-width: 16rem; }
+caption {
+  text-align: left; padding: 0 0 0.4rem; position: sticky; left: 0;
+  width: min(48rem, 100vw - 1.8rem);
+}
 th, td {
   padding: 0.28rem 0.8rem 0.28rem 0; text-align: right; vertical-align: top; white-space: nowrap;
 }
 th[scope=row], thead th:first-child { text-align: left; font-weight: 400; }
-thead th { border-bottom: 2px solid var(--line); font-weight: 600; vertical-align: bottom; }
+thead th {
+  border-bottom: 2px solid var(--line); font-weight: 600; vertical-align: bottom;
+  white-space: normal;
+}
 tbody tr { border-bottom: 1px solid var(--line); }
 tr.strong th, tr.strong td { font-weight: 650; }
-td small { color: var(--soft); font-weight: 400; }
+td small { color: var(--soft); font-weight: 400; display: block; }
 figure { margin: 1.2rem 0; }
 figcaption { margin-top: 0.4rem; max-width: 60rem; }
 img { max-width: 100%; height: auto; display: block; border-radius: 0.15rem; }

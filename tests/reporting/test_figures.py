@@ -20,7 +20,9 @@ def test_plots_are_drawn_on_the_page_colour(dark):
         figures.learning_curves({"loss $x": {"a": ([1, 2], [3, 4])}, "b": {"c": ([1], [1])}}, look),
         figures.peak_sticks(np.array([100.0, 200.0]), np.array([1.0, 0.0]), look),
         figures.intervals({"ssim": rows, "mi": rows}, look, first=["null"]),
-        figures.errors_by_sample(["s1", "s2"], [10.0, 30.0], [False, True], look),
+        figures.errors_by_sample(
+            ["a", "b"], {"x": [10.0, 30.0], "y": [1, None]}, [False, True], look
+        ),
     ]
     for png in drawn:
         pixels = _pixels(png)

@@ -151,7 +151,7 @@ def test_panels_mark_what_is_synthetic(full):
 
 def test_registration_is_listed_with_its_failures(full):
     text = Outline(full).text
-    assert "1 of 2 count as a success" in text
+    assert "success (as register defines it): 1 of 2" in text
     assert full.count('alt="Checkerboard of') == 1
 
 
