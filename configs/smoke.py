@@ -2,10 +2,9 @@
 
 Source:    none; sizes are chosen for speed.
 Command:   python -m msi2he_jax.train --config=configs/smoke.py:pix2pix --workdir=runs/smoke
-Hardware:  2 CPU cores; not yet measured
-Time:      not yet measured
-Expected:  not yet measured; above the baselines that evaluate prints beside it, on a simulated
-           cohort
+Hardware:  2 CPU cores, shared with other programs while measuring
+Time:      300 steps, compiling included: 80 s (pix2pix) and 59 s (unet) of processor time
+Expected:  masked validation SSIM about 0.52 (pix2pix) and 0.50 (unet), 12 simulated sections
 """
 
 from msi2he_jax.config import default_config
