@@ -1,17 +1,18 @@
 """Runs benchmarks and writes their tables:  python -m benchmarks.report [--suite=quick|none]
 
-`--suite=none` only rewrites the tables from the JSON files in benchmarks/results. The README's
-speed and results tables stand between markers and are written here, never by hand.
+`--suite=none` only rewrites the tables from the files in benchmarks/results; `--demo=runs/demo`
+first takes over the scores of a finished `make demo`. The README's speed and results tables stand
+between markers and are written here, never by hand.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import pathlib
 
 from benchmarks.harness import RESULTS
+from msi2he_jax.io_safety import read_json, write_json
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SUITES = {"quick": ("metrics", "imzml", "train_step"), "none": ()}
@@ -41,18 +42,41 @@ def _digits(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+DEMO_METRICS = {
+    "mi_corrected_nats": "MI in the tissue, corrected, nats",
+    "ssim_masked": "SSIM in the tissue",
+    "ssim": "SSIM, whole frame",
+    "mi_nats": "MI, whole frame, nats",
+}
+
+
+def demo_record(demo: pathlib.Path) -> dict:
+    """Returns the test scores of a demo's two models and of the null baselines."""
+    blocks = {}
+    for run, name in (("pix2pix", "pix2pix"), ("unet", "U-Net")):
+        test = read_json(demo / run / "results.json")["test"]
+        blocks[name] = test["paper"] | test["tissue"]
+    blocks |= {name.replace("_", " "): block for name, block in test["null"].items()}
+    rows = [
+        {"prediction": name} | {metric: block[metric] for metric in DEMO_METRICS}
+        for name, block in blocks.items()
+    ]
+    registration = read_json(demo / "registration" / "summary.json")
+    return {"rows": rows, "timings": read_json(demo / "timings.json"), "registration": registration}
+
+
 def results_table(record: dict) -> str:
     """Returns the demo's scores beside its baselines, from benchmarks/results/demo.json."""
-    names = record["metrics"]
-    head = ["| prediction |", *(f" {name} |" for name in names)]
-    lines = ["".join(head), "|---|" + "---|" * len(names)]
+    lines = ["| prediction | " + " | ".join(DEMO_METRICS.values()) + " |"]
+    lines += ["|---" * (1 + len(DEMO_METRICS)) + "|"]
     for row in record["rows"]:
-        cells = (
-            f" {row[name]['mean']:.3f} ({row[name]['low']:.3f} to {row[name]['high']:.3f}) |"
-            for name in names
-        )
-        lines.append(f"| {row['prediction']} |" + "".join(cells))
+        cells = " | ".join(_interval(row[metric]) for metric in DEMO_METRICS)
+        lines.append(f"| {row['prediction']} | {cells} |")
     return "\n".join(lines)
+
+
+def _interval(score: dict) -> str:
+    return "{mean:.3f} ({low:.3f} to {high:.3f})".format(**score)
 
 
 def replace_between(text: str, name: str, body: str) -> str:
@@ -64,12 +88,12 @@ def replace_between(text: str, name: str, body: str) -> str:
 
 def write_tables() -> None:
     """Rewrites the README's tables and benchmarks/results/README.md from the JSON files."""
-    records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*_*.json"))]
+    records = [read_json(path) for path in sorted(RESULTS.glob("*_*.json"))]
     readme = ROOT / "README.md"
     text = replace_between(readme.read_text(), "speed", speed_tables(records))
     demo = RESULTS / "demo.json"
     if demo.exists():
-        text = replace_between(text, "results", results_table(json.loads(demo.read_text())))
+        text = replace_between(text, "results", results_table(read_json(demo)))
     readme.write_text(text)
 
 
@@ -77,8 +101,12 @@ def main() -> None:
     """Runs the chosen benchmarks, then writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--suite", choices=sorted(SUITES), default="quick")
-    for name in SUITES[parser.parse_args().suite]:
+    parser.add_argument("--demo", type=pathlib.Path, help="take over this demo's scores")
+    options = parser.parse_args()
+    for name in SUITES[options.suite]:
         importlib.import_module(f"benchmarks.bench_{name}").main()
+    if options.demo:
+        write_json(RESULTS / "demo.json", demo_record(options.demo))
     write_tables()
 
 
