@@ -90,18 +90,30 @@ def managers(run_dir: str | os.PathLike) -> Iterator[dict[str, ocp.CheckpointMan
             manager.close()
 
 
-def save(manager: ocp.CheckpointManager, state: TrainState, notes: dict[str, Any]) -> None:
+def save(
+    manager: ocp.CheckpointManager,
+    state: TrainState,
+    notes: dict[str, Any],
+    *,
+    for_inference: bool = False,
+) -> None:
     """Begins to write a state under its step; does nothing where that step is there already.
 
     Args:
         manager: Of the kind wanted, from `managers`.
         state: One copy, not a replicated one.
         notes: What the loop must remember; JSON.
+        for_inference: Whether only what `restore_generator` reads is kept: no optimisers, no
+            discriminator, a third of the size or less.
     """
-    arrays = jax.device_get(_named(state))
-    step = int(arrays["step"])
+    named = _named(state)
+    if for_inference:
+        part = ("average.",) if state.average else ("generator.params.", "generator.stats.")
+        named = {name: x for name, x in named.items() if name == "step" or name.startswith(part)}
+    step = int(jax.device_get(state.step))
     if step in manager.all_steps():
         return
+    arrays = jax.device_get(named)
     content = {**notes, "sha256": digest(arrays)}
     saved = ocp.args.Composite(
         state=ocp.args.StandardSave(arrays), notes=ocp.args.JsonSave(content)

@@ -297,7 +297,7 @@ def validate(run: Run, managers: dict[str, Any], writer: monitor.Monitor) -> Non
     run.stale += 1
     if evaluation.is_better(name, means[name], run.best):
         run.best, run.stale = means[name], 0
-        checkpoint.save(managers["best"], state, _notes(run))
+        checkpoint.save(managers["best"], state, _notes(run), for_inference=True)
     writer.write(run.step, "validation", means)
     run.report.note(f"step {run.step}: validation {name} {means[name]:.4f}")
     run.clock.lap("validation")

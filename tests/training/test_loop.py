@@ -62,6 +62,8 @@ def test_a_run_s_folder(unet, tmp_path):
     assert len(_lines(run, "compile")) == 1 and outcome.compile_s > 0
     best = checkpoint.restore_generator(run, "best")
     assert best.step in (4, 8) and best.config.name == "tiny"
+    arrays = checkpoint.read_newest(run / "checkpoints" / "best")[0].arrays
+    assert not [name for name in arrays if "optimizer" in name]
 
 
 def test_learning_a_mixture_of_channels(unet, tmp_path):
