@@ -21,7 +21,6 @@ from msi2he_jax import (
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 TINY = [
     "--config.model.features=4",
-    "--config.model.depth=4",
     "--config.train.steps=6",
     "--config.train.steps_per_call=3",
     "--config.train.eval_every=3",
@@ -38,7 +37,7 @@ def place(tmp_path_factory):
     assert simulate.main([f"--out={place / 'cohort'}", *cohort]) == 0
     manifest = f"--manifest={place / 'cohort' / 'manifest.csv'}"
     assert preprocess.main([manifest, f"--out={place / 'pairs'}", "--peaks=12"]) == 0
-    _train(place, "pix2pix", "--config.discriminator.features=4")
+    _train(place, "pix2pix", "--config.model.depth=5", "--config.discriminator.features=4")
     return place
 
 
