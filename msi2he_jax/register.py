@@ -104,27 +104,18 @@ def _check(values: flags.FlagValues) -> None:
         hint = "name the trained run, or register a view: --moving=pca"
         raise InputError("--run", "", "is required with --moving=synthetic", hint)
     if values.moving not in ("synthetic", "pca", "tsne", "umap"):
-        _check_ion(values.moving)
+        from msi2he_jax.inference.moving import ion_of
+
+        ion_of(values.moving)
     out = Path(values.out)
     if out.is_dir() and any(out.iterdir()) and not values.overwrite:
         raise InputError(out, "--out", "is not empty", "name another folder, or pass --overwrite")
-
-
-def _check_ion(moving: str) -> None:
-    try:
-        known = moving.startswith("ion:") and 0 < float(moving[4:]) < 1e6
-    except ValueError:
-        known = False
-    if not known:
-        hint = "one of synthetic, pca, tsne, umap or ion:MZ, such as ion:885.55"
-        raise InputError("--moving", "", f"is {moving!r}", hint)
 
 
 def _register_one(values: flags.FlagValues, folder: Path, sample, model) -> dict:
     """Registers one section and writes its folder; returns its row of the summary."""
     from msi2he_jax.inference import sections
     from msi2he_jax.inference.moving import moving_image
-    from msi2he_jax.registration.scores import score_pair
     from msi2he_jax.registration.summary import sample_row
     from msi2he_jax.registration.transforms import decompose
 
@@ -136,23 +127,19 @@ def _register_one(values: flags.FlagValues, folder: Path, sample, model) -> dict
     started = time.perf_counter()
     matrix, search = _find(values, sample, moving, slide, landmarks)
     seconds = time.perf_counter() - started
-    candidates = {"found": matrix, "initial": sections.centered(moving, slide)}
-    if landmarks is not None:
-        candidates["control_points"] = sections.control_point_matrix(sample, landmarks)
     truth = Path(values.manifest).parent / "truth" / sample.sample_id / "transform.json"
     points = sections.known_points(landmarks, moving, slide, truth)
-    sizes = {
-        "msi_um_per_px": float(moving.native_um.mean()),
-        "fixed_diagonal_um": slide.diagonal_um,
-    }
-    scores = {name: score_pair(each, points, **sizes) for name, each in candidates.items()}
-    names = {"sample_id": sample.sample_id, "group_id": sample.group_id, "section": sample.section}
-    row = names | sample_row(scores, values.method) | {"moving": values.moving}
-    row |= {
-        "seconds": seconds,
-        "msi_um_per_px": sizes["msi_um_per_px"],
+    matrices = sections.candidates(sample, matrix, moving, slide, landmarks)
+    row = {
+        "sample_id": sample.sample_id,
+        "group_id": sample.group_id,
+        "section": sample.section,
+        "moving": values.moving,
+        **sample_row(sections.score(matrices, points, moving, slide), values.method),
         **decompose(matrix),
         **search,
+        "msi_um_per_px": float(moving.native_um.mean()),
+        "seconds": seconds,
     }
     _write(values, folder, moving, slide, matrix, row, points)
     return row
@@ -164,7 +151,7 @@ def _find(values: flags.FlagValues, sample, moving, slide, landmarks):
 
     if values.method == "control-points":
         return sections.control_point_matrix(sample, landmarks), {}
-    matrix, result = sections.align(moving, slide, metric=values.metric, seed=values.seed)
+    matrix, result = sections.align(sample, moving, slide, metric=values.metric, seed=values.seed)
     names = ("score", "coarse_score", "runner_up", "ambiguous")
     return matrix, {name: getattr(result, name) for name in names}
 

@@ -12,7 +12,7 @@ from msi2he_jax.data.pairs import measured_region, msi_pixel_size_um
 from msi2he_jax.errors import InputError
 from msi2he_jax.inference.model import Model
 from msi2he_jax.inference.new_data import read_msi
-from msi2he_jax.inference.tiled import synthesize_tiled
+from msi2he_jax.inference.tiled import synthesize_tiled, to_uint8
 from msi2he_jax.msi.axes import estimate_axis_step_ppm, mass_axis
 from msi2he_jax.msi.images import ion_images, normalize, tic_image, tic_is_meaningful
 from msi2he_jax.msi.imzml import Imzml, open_imzml
@@ -130,7 +130,7 @@ def _synthetic(sample: Sample, model: Model, force: bool) -> MovingImage:
     )
     tile_px = max(LARGEST_TILE_PX, model.multiple_px)
     painted = synthesize_tiled(model.apply, arrays.msi, tile_px=tile_px, overlap_px=64)
-    pixels = np.rint(np.clip(painted * 127.5 + 127.5, 0, 255)).astype(np.uint8)
+    pixels = to_uint8(painted)
     return MovingImage(
         kind="synthetic",
         picture=pixels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from msi2he_jax.registration import control_points, transforms
 from msi2he_jax.registration.automatic import AffineResult, register_affine
 from msi2he_jax.registration.export import read_transform
 from msi2he_jax.registration.landmarks import Landmarks, read_landmarks
-from msi2he_jax.registration.scores import identity_alignment
+from msi2he_jax.registration.scores import identity_alignment, score_pair
 from msi2he_jax.registration.slide import Slide, working_slide
 
 SLIDE_PIXELS_PER_MSI_PIXEL = 8.0
@@ -99,11 +100,12 @@ def read_working_slide(sample: Sample, moving: MovingImage) -> Slide:
 
 
 def align(
-    moving: MovingImage, slide: Slide, *, metric: str = "mi", seed: int = 0
+    sample: Sample, moving: MovingImage, slide: Slide, *, metric: str = "mi", seed: int = 0
 ) -> tuple[np.ndarray, AffineResult]:
     """Aligns a section to its slide without landmarks.
 
     Args:
+        sample: Named where it cannot be done.
         moving: The MSI's picture.
         slide: The slide at working resolution.
         metric: `mi` or `ncc`.
@@ -111,19 +113,19 @@ def align(
 
     Returns:
         `[3, 3]` float64, imzML frame to slide frame, acting on (y, x, 1), um; and the search.
+
+    Raises:
+        InputError: no tissue on the slide, or next to nothing measured.
     """
     tissue, known = moving.masks()
-    result = register_affine(
-        moving.features,
-        slide.density,
-        tissue,
-        slide.tissue,
-        moving_um_per_px=moving.um_per_px,
-        fixed_um_per_px=slide.um_per_px,
-        moving_valid=known,
-        metric=metric,
-        seed=seed,
-    )
+    images = moving.features, slide.density, tissue, slide.tissue
+    sizes = {"moving_um_per_px": moving.um_per_px, "fixed_um_per_px": slide.um_per_px}
+    try:
+        result = register_affine(*images, **sizes, moving_valid=known, metric=metric, seed=seed)
+    except InputError as error:
+        names = {"moving": sample.imzml, "fixed": sample.histology}
+        path = names.get(error.path, error.path)
+        raise InputError(path, error.field, error.why, error.hint) from error
     from_crop = transforms.from_parts(np.eye(2), slide.origin_um)
     into_grid = transforms.from_parts(np.eye(2), -moving.origin_um)
     return transforms.compose(from_crop, result.matrix, into_grid), result
@@ -156,6 +158,48 @@ def control_point_matrix(sample: Sample, points: Landmarks | None) -> np.ndarray
     return control_points.estimate_affine(
         fit.msi_yx_um, fit.histology_yx_um, source=str(sample.landmarks)
     )
+
+
+def candidates(
+    sample: Sample, found: np.ndarray, moving: MovingImage, slide: Slide, points: Landmarks | None
+) -> dict[str, np.ndarray]:
+    """Puts the baselines beside a transform.
+
+    Args:
+        sample: The section.
+        found: `[3, 3]` float, the transform found, um.
+        moving: The MSI's picture.
+        slide: The slide.
+        points: Landmarks, or None.
+
+    Returns:
+        `found`, `initial`, and `control_points` where the `fit` landmarks determine one; `[3, 3]`.
+    """
+    matrices = {"found": found, "initial": centered(moving, slide)}
+    with contextlib.suppress(InputError):
+        matrices["control_points"] = control_point_matrix(sample, points)
+    return matrices
+
+
+def score(
+    matrices: dict[str, np.ndarray], points: dict, moving: MovingImage, slide: Slide
+) -> dict[str, dict[str, dict]]:
+    """Scores transforms on all points known.
+
+    Args:
+        matrices: From `candidates`, `[3, 3]` each.
+        points: From `known_points`, `[N, 2]` each.
+        moving: Gives the MSI pixel size.
+        slide: Gives the diagonal.
+
+    Returns:
+        Name of each transform to what `scores.score_pair` says.
+    """
+    sizes = {
+        "msi_um_per_px": float(moving.native_um.mean()),
+        "fixed_diagonal_um": slide.diagonal_um,
+    }
+    return {name: score_pair(matrix, points, **sizes) for name, matrix in matrices.items()}
 
 
 def known_points(

@@ -115,8 +115,8 @@ def register_affine(
 
 
 def _useful_levels(radius_um: float, moving_um: float) -> list[Level]:
-    """Drops levels finer than half a moving pixel: they would only interpolate."""
-    return [x for x in LEVELS if x.px == LEVELS[0].px or 2 * radius_um / x.px > 0.35 * moving_um]
+    """Drops levels finer than a fifth of a moving pixel: they would only interpolate."""
+    return [x for x in LEVELS if x.px == LEVELS[0].px or 2 * radius_um / x.px > 0.2 * moving_um]
 
 
 def _pair(sides, radius: float, n: int) -> dict:

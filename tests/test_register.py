@@ -1,0 +1,216 @@
+"""The verb on a tiny simulated cohort: what it finds, what it writes, what it refuses."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from msi2he_jax import config as configs
+from msi2he_jax import preprocess, register, simulate
+from msi2he_jax.data.loader import load_arrays
+from msi2he_jax.registration import transforms
+from msi2he_jax.registration.export import read_transform
+from msi2he_jax.registration.landmarks import Landmarks, read_landmarks, write_landmarks
+from msi2he_jax.training import checkpoint, loop
+from msi2he_jax.training.state import create_train_state
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with cohort/ of three patients, one mirrored."""
+    place = tmp_path_factory.mktemp("register")
+    cohort = ["--sections=3", "--sections-per-patient=1", "--grid=32", "--seed=3"]
+    cohort += ["--histology-um-per-px=12.5"]
+    assert simulate.main([f"--out={place / 'cohort'}", *cohort]) == 0
+    return place
+
+
+@pytest.fixture(scope="module")
+def run(place):
+    """The folder of an untrained network, made for the cohort."""
+    manifest = f"--manifest={place / 'cohort' / 'manifest.csv'}"
+    assert preprocess.main([manifest, f"--out={place / 'pairs'}", "--peaks=5"]) == 0
+    config = configs.default_config()
+    config.data.dir = str(place / "pairs")
+    config.discriminator.name = "none"
+    config.model.name, config.model.depth, config.model.features = "unet_ronneberger", 1, 4
+    config = loop.complete_config(config, load_arrays(place / "pairs", "train"))
+    loop.prepare_folder(place / "run", config)
+    state = create_train_state(config, *loop.build_optimizers(config, 1))
+    with checkpoint.managers(place / "run") as managers:
+        checkpoint.save(managers["best"], state, {})
+    return place / "run"
+
+
+def _flags(place, *more):
+    return [f"--manifest={place / 'cohort' / 'manifest.csv'}", *more]
+
+
+@pytest.fixture(scope="module")
+def out(place):
+    """All sections, registered by their PCA views."""
+    assert register.main(_flags(place, "--moving=pca", f"--out={place / 'out'}")) == 0
+    return place / "out"
+
+
+def test_views_are_registered_at_any_angle_and_mirroring(out):
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["success_rate"] == 1.0
+    assert summary["median"]["truth_tre_median_msi_px"] < 1.0
+    assert summary["median"]["initial_truth_tre_median_um"] > 200
+    assert {sample["mirrored"] for sample in summary["samples"]} == {False, True}
+    for sample in summary["samples"]:
+        assert sample["success"] is True
+        assert sample["truth_tre_median_msi_px"] < 1.0
+        assert sample["control_points_tre_median_um"] is not None
+
+
+def test_errors_written_are_those_of_the_transform_written(place, out):
+    name = json.loads((out / "summary.json").read_text())["samples"][0]["sample_id"]
+    found = read_transform(out / name / "transform.json")
+    points = read_landmarks(place / "cohort" / "landmarks" / f"{name}.csv").select("eval")
+    moved = transforms.apply_affine(found.matrix, points.msi_yx_um)
+    errors = np.linalg.norm(moved - points.histology_yx_um, axis=1)
+    with open(out / name / "tre.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["use"] for row in rows} == {"eval", "fit", "truth"}
+    written = [float(row["tre_um"]) for row in rows if row["use"] == "eval"]
+    np.testing.assert_allclose(written, errors, atol=1e-3)
+    assert found.scores["tre_median_um"] == pytest.approx(np.median(errors))
+
+
+def test_every_section_gets_its_files(out):
+    with open(out / "summary.csv") as file:
+        names = [row["sample_id"] for row in csv.DictReader(file)]
+    assert len(names) == 3
+    expected = {"transform.json", "msi_to_histology.tfm", "histology_to_msi.tfm", "tre.csv"}
+    expected |= {"moving.png", "overlay_checkerboard.png", "overlay_contour.png"}
+    for name in names:
+        assert {path.name for path in (out / name).iterdir()} == expected
+
+
+def test_control_points_are_the_least_squares_fit(place, capsys):
+    target = place / "points"
+    flags = ["--moving=pca", "--method=control-points", f"--out={target}"]
+    assert register.main(_flags(place, *flags)) == 0
+    assert "control points" in capsys.readouterr().out
+    for sample in json.loads((target / "summary.json").read_text())["samples"]:
+        assert sample["tre_median_um"] == sample["control_points_tre_median_um"]
+        assert sample["method"] == "control-points"
+
+
+def test_eval_landmarks_and_truth_never_move_the_result(place, out, tmp_path):
+    """The same section with held-out landmarks and truth spoilt gets the same transform."""
+    manifest = place / "cohort" / "manifest.csv"
+    with open(manifest) as file:
+        row = next(csv.DictReader(file))
+    points = read_landmarks(place / "cohort" / row["landmarks"])
+    spoilt = np.where((points.use == "eval")[:, None], 0.0, points.histology_yx_um)
+    write_landmarks(
+        tmp_path / "l.csv", Landmarks(points.name, points.use, points.msi_yx_um, spoilt)
+    )
+    row |= {name: str(manifest.parent / row[name]) for name in ("imzml", "histology")}
+    row["landmarks"] = "l.csv"
+    with open(tmp_path / "manifest.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        writer.writeheader()
+        writer.writerow(row)
+    flags = [f"--manifest={tmp_path / 'manifest.csv'}", "--moving=pca", f"--out={tmp_path / 'o'}"]
+    assert register.main(flags) == 0
+    name = row["sample_id"]
+    before = read_transform(out / name / "transform.json").matrix
+    np.testing.assert_array_equal(
+        read_transform(tmp_path / "o" / name / "transform.json").matrix, before
+    )
+    summary = json.loads((tmp_path / "o" / "summary.json").read_text())
+    assert summary["samples"][0]["success"] is False
+    assert summary["samples"][0]["truth_tre_median_um"] is None
+
+
+def test_an_ion_can_move(place):
+    target = place / "ion"
+    flags = ["--moving=ion:885.55", "--ion_ppm=20", "--samples=p01_s0", f"--out={target}"]
+    assert register.main(_flags(place, *flags)) == 0
+    assert json.loads((target / "summary.json").read_text())["moving"] == "ion:885.55"
+
+
+def test_synthetic_takes_the_test_split_and_is_marked(place, run):
+    target = place / "synthetic"
+    assert register.main(_flags(place, f"--run={run}", f"--out={target}")) == 0
+    summary = json.loads((target / "summary.json").read_text())
+    provenance = json.loads((run / "provenance.json").read_text())
+    test = [s["sample_id"] for s in provenance["samples"] if s["split"] == "test"]
+    assert [sample["sample_id"] for sample in summary["samples"]] == test
+    assert summary["checkpoint"]["which"] == "best"
+    assert summary["simulated"] is True
+    image = Image.open(target / test[0] / f"{test[0]}_SYNTHETIC.png")
+    assert "SYNTHETIC" in image.text["Title"]
+
+
+def _trained_on(run):
+    provenance = json.loads((run / "provenance.json").read_text())
+    return next(s["sample_id"] for s in provenance["samples"] if s["split"] == "train")
+
+
+def test_a_training_patient_is_refused_and_force_is_recorded(place, run, capsys):
+    name = _trained_on(run)
+    flags = _flags(place, f"--run={run}", f"--samples={name}", f"--out={place / 'forced'}")
+    assert register.main(flags) == 2
+    assert "was trained on" in capsys.readouterr().err
+    assert not (place / "forced").exists()
+    assert register.main([*flags, "--force"]) == 0
+    assert json.loads((place / "forced" / "summary.json").read_text())["forced"] is True
+
+
+def test_a_training_file_under_another_name_is_refused(place, run, tmp_path, capsys):
+    name = _trained_on(run)
+    cohort = place / "cohort"
+    (tmp_path / "manifest.csv").write_text(
+        "sample_id,group_id,imzml,histology,histology_um_per_px\n"
+        f"new,new,{cohort}/imzml/{name}.imzML,{cohort}/histology/{name}.png,12.5\n"
+    )
+    flags = [f"--manifest={tmp_path / 'manifest.csv'}", f"--run={run}", "--split=all"]
+    assert register.main([*flags, f"--out={tmp_path / 'o'}"]) == 2
+    assert "was trained on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--moving=pca"], "--out: is required"),
+        (["--moving=synthetic", "--out=x"], "--run: is required"),
+        (["--moving=pcaa", "--out=x"], "--moving: is 'pcaa'"),
+        (["--moving=ion:abc", "--out=x"], "--moving: is 'ion:abc'"),
+        (["--moving=ion:5000", "--out=x"], "is outside the file's"),
+        (["--moving=pca", "--out=x", "--samples=nobody"], "'nobody' is not in"),
+        (["--moving=pca", "--out=x", "--split=test"], "no section is in the test split"),
+        (["--moving=synthetic", "--run=absent", "--out=x"], "absent"),
+        (["--moving=pca", "--out=x", "--ion_ppm=-1"], "--ion_ppm"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(place, tmp_path, monkeypatch, capsys, flags, said):
+    monkeypatch.chdir(tmp_path)
+    assert register.main(_flags(place, *flags)) == 2
+    message = capsys.readouterr().err.strip()
+    assert said in message
+    assert len(message.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_slide_without_tissue_is_named(place, tmp_path, capsys):
+    with open(place / "cohort" / "manifest.csv") as file:
+        row = next(csv.DictReader(file))
+    Image.new("RGB", (64, 64), (240, 240, 240)).save(tmp_path / "glass.png")
+    (tmp_path / "manifest.csv").write_text(
+        "sample_id,imzml,histology,histology_um_per_px\n"
+        f"a,{place / 'cohort' / row['imzml']},glass.png,12.5\n"
+    )
+    flags = [f"--manifest={tmp_path / 'manifest.csv'}", "--moving=pca", f"--out={tmp_path / 'o'}"]
+    assert register.main(flags) == 2
+    message = capsys.readouterr().err
+    assert "glass.png" in message and "tissue" in message
+    flags[1:2] = ["--moving=pca", "--method=control-points"]
+    assert register.main(flags) == 2
+    assert "landmarks: none are given" in capsys.readouterr().err
