@@ -21,11 +21,11 @@ def get_config(variant: str = "pix2pix"):
     config.model.features = 16
     config.optimizer.learning_rate = 1e-3
     config.train.batch_size = 4
-    config.train.steps = 300
+    config.train.steps = 150
     config.train.steps_per_call = 20
-    config.train.eval_every = 100
-    config.train.checkpoint_every = 100
-    config.train.image_every = 100
+    config.train.eval_every = 50
+    config.train.checkpoint_every = 50
+    config.train.image_every = 50
     return _unet(config) if variant == "unet" else _pix2pix(config)
 
 

@@ -26,8 +26,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path("data/pairs"))
     parser.add_argument("--sections", type=int, default=24)
     parser.add_argument("--grid", type=int, default=64)
-    parser.add_argument("--unet-steps", type=int, default=0, help="0 = as the config says")
-    parser.add_argument("--pix2pix-steps", type=int, default=0, help="0 = as the config says")
+    parser.add_argument("--unet-steps", type=int, default=400)
+    parser.add_argument("--pix2pix-steps", type=int, default=400)
     return parser.parse_args()
 
 
@@ -57,8 +57,7 @@ def clear(out: pathlib.Path, data: pathlib.Path) -> None:
 def training(name: str, out: pathlib.Path, data: pathlib.Path, steps: int) -> list[str]:
     """Returns the flags that train one model of the smoke configuration."""
     flags = [f"--config=configs/smoke.py:{name}", f"--workdir={out / name}"]
-    flags += [f"--config.data.dir={data}"]
-    return flags + ([f"--config.train.steps={steps}"] if steps else [])
+    return [*flags, f"--config.data.dir={data}", f"--config.train.steps={steps}"]
 
 
 def main() -> None:

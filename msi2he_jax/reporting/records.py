@@ -84,7 +84,7 @@ def read_run(run_dir: str | os.PathLike) -> RunRecord:
     path = existing_folder(run_dir, "--run")
     files = {name: _mapping(path / f"{name}.json") for name in ("config", "provenance", "results")}
     metrics = _lines(path / "metrics.jsonl")
-    if not any(files.values()) and not metrics:
+    if not (files["config"] or files["results"] or metrics):  # a data set has a provenance too
         hint = "train and evaluate write config.json, metrics.jsonl and results.json"
         raise InputError(path, "", "is not the folder of a run", hint)
     return RunRecord(path=path, metrics=tuple(metrics), **files)
