@@ -1,3 +1,64 @@
-"""Synthetic H&E from mass spectrometry imaging, and the registration it makes possible."""
+"""Synthetic H&E from mass spectrometry imaging, and the registration it makes possible.
+
+The names below are the public ones; each is imported from its module when first used, so that
+importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "InputError": "errors",
+    "MassAxis": "msi.spectra",
+    "apply_transform": "registration.transforms",
+    "build_discriminator": "models",
+    "build_generator": "models",
+    "corrected_mutual_information": "metrics.information",
+    "default_config": "config",
+    "estimate_affine": "registration.control_points",
+    "ion_images": "msi.images",
+    "load_arrays": "data.loader",
+    "load_config": "config",
+    "load_model": "inference",
+    "mass_axis": "msi.spectra",
+    "msi_arrays": "data.pairs",
+    "mutual_information": "metrics.information",
+    "normalized_mutual_information": "metrics.information",
+    "open_imzml": "msi.imzml",
+    "pick_peaks": "msi.spectra",
+    "project": "msi.projection",
+    "psnr": "metrics.similarity",
+    "read_histology": "histology",
+    "read_landmarks": "registration.landmarks",
+    "read_manifest": "data.manifest",
+    "read_split": "data.builder",
+    "read_transform": "registration.export",
+    "rebin": "msi.spectra",
+    "register_affine": "registration.automatic",
+    "structural_similarity": "metrics.similarity",
+    "structural_similarity_map": "metrics.similarity",
+    "summed_spectrum": "msi.spectra",
+    "synthesize_tiled": "inference",
+    "target_registration_error": "registration.scores",
+    "tissue_mask": "histology",
+    "train_and_evaluate": "training.loop",
+    "warp_image": "registration.transforms",
+    "write_ome_tiff": "interop.ome_tiff",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

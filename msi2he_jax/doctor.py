@@ -191,17 +191,18 @@ def _transform(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]
 
     from msi2he_jax.registration.export import read_transform
 
-    matrix, displacement = read_transform(path)[:2]
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+    transform = read_transform(path)
+    scale = float(np.sqrt(abs(np.linalg.det(transform.matrix[:2, :2]))))
     if not 0.5 < scale < 2:
         warnings.append(f"scales by {scale:.3g}: are both sides in micrometres?")
-    return {"scale": scale, "deformable": displacement is not None}
+    return {"scale": scale, "deformable": transform.displacement is not None}
 
 
 def _data_set(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
-    from msi2he_jax.data.builder import read_split
+    from msi2he_jax.data.builder import iterate_split
+    from msi2he_jax.data.split import SPLITS
 
-    counts = {split: len(read_split(path, split)) for split in ("train", "validation", "test")}
+    counts = {split: sum(1 for _ in iterate_split(path, split)) for split in SPLITS}
     warnings += [f"its {split} split is empty" for split, count in counts.items() if not count]
     return {"examples": counts}
 

@@ -8,6 +8,7 @@ from PIL import Image
 from pyimzml.ImzMLWriter import ImzMLWriter
 
 from msi2he_jax import doctor
+from msi2he_jax.registration.export import Transform, write_transform
 
 
 @pytest.fixture
@@ -67,6 +68,15 @@ def test_landmarks(tmp_path, capsys):
     (found,) = json.loads(printed.out)
     assert found["mirrored"] and found["leave_one_out_median_um"] < 1e-6
     assert "no `eval` points" in printed.err
+
+
+def test_transform(tmp_path, capsys):
+    matrix = np.diag([1000.0, 1000.0, 1.0])
+    write_transform(tmp_path, Transform(matrix, method="test"))
+    assert doctor.main([str(tmp_path / "transform.json")]) == 0
+    printed = capsys.readouterr()
+    assert "scale 1000" in printed.out
+    assert "are both sides in micrometres?" in printed.err
 
 
 @pytest.mark.parametrize(
