@@ -195,7 +195,7 @@ def _transform(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]
     scale = float(np.sqrt(abs(np.linalg.det(transform.matrix[:2, :2]))))
     if not 0.5 < scale < 2:
         warnings.append(f"scales by {scale:.3g}: are both sides in micrometres?")
-    return {"scale": scale, "deformable": transform.displacement is not None}
+    return {"scale": round(scale, 6), "deformable": transform.displacement is not None}
 
 
 def _data_set(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
