@@ -79,7 +79,11 @@ def _make_panels(values: flags.FlagValues, record, others, data: str) -> list:
     from msi2he_jax.inference import load_model
     from msi2he_jax.reporting.scores import model_name
 
-    models = {model_name(each): load_model(each.path, values.which) for each in (record, *others)}
+    models = {}
+    for each in (record, *others):
+        name = model_name(each)
+        name = f"{name}, {each.path}" if name in models else name
+        models[name] = load_model(each.path, values.which)
     arrays = load_arrays(data, "test")
     scores = {s.get("sample_id"): s for s in record.test().get("per_sample", [])}
     chosen = choose(list(arrays.sample_ids), scores, values.samples)

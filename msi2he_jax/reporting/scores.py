@@ -34,8 +34,7 @@ TISSUE = (
 )
 FRAME = (("mi_nats", "MI (nats)", 3, True), ("ssim", "SSIM", 3, True))
 DRAWN = ("ssim_masked", "mi_corrected_nats")
-# A silhouette is told where the tissue is: it is a yardstick for the frame, not a rival.
-KNOWS_THE_ANSWER = ("flat_silhouette",)
+FEW_GROUPS = 6
 
 
 def scores_section(run: RunRecord, others: Sequence[RunRecord]) -> Markup:
@@ -64,9 +63,10 @@ def scores_section(run: RunRecord, others: Sequence[RunRecord]) -> Markup:
 
 
 def model_name(run: RunRecord) -> str:
-    """Returns what tables call a run."""
-    kind = run.results.get("model")
-    return f"{kind} ({run.name})" if kind else run.name
+    """Returns what tables call a run: its kind and its folder, since configurations repeat."""
+    kind, folder = run.results.get("model"), run.path.resolve().name
+    same = kind and kind.replace("-", "").casefold() == folder.replace("-", "").casefold()
+    return kind if same else f"{kind} ({folder})" if kind else folder
 
 
 def null_name(name: str) -> str:
@@ -75,11 +75,11 @@ def null_name(name: str) -> str:
 
 
 def best_null(test: dict[str, Any], metric: str) -> tuple[str, float] | None:
-    """Returns name and score of the best baseline that is not told where the tissue is."""
+    """Returns name and score of the best baseline."""
     found = [
         (null_name(name), score(block, metric)["mean"])
         for name, block in test.get("null", {}).items()
-        if name not in KNOWS_THE_ANSWER and score(block, metric)
+        if score(block, metric)
     ]
     return max(found, key=lambda pair: pair[1]) if found else None
 
@@ -95,7 +95,11 @@ def _what_was_scored(run: RunRecord, test: dict[str, Any]) -> Markup:
         text += f"; {checkpoint.get('which')} checkpoint, step {checkpoint.get('step')}"
     if run.results.get("norm_at_test"):
         text += f"; normalised with {run.results['norm_at_test']} statistics"
-    return paragraph(text + ".")
+    few = isinstance(groups, int) and 1 < groups < FEW_GROUPS
+    doubt = (
+        f" With {groups} groups the intervals are too narrow: take them as a hint." if few else ""
+    )
+    return paragraph(f"{text}.{doubt}")
 
 
 def _verdict(models: Sequence[Row], test: dict[str, Any]) -> Markup:

@@ -223,7 +223,7 @@ def peaks_section(run: RunRecord) -> Markup:
 def setup_section(run: RunRecord) -> Markup:
     """Returns versions and the whole configuration."""
     versions = {
-        where: record["versions"]
+        where: {name.replace("_", "-"): value for name, value in record["versions"].items()}
         for where, record in (("scores", run.results), ("data", run.provenance))
         if isinstance(record.get("versions"), dict)
     }

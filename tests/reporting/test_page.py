@@ -128,11 +128,28 @@ def test_the_papers_numbers_stand_in_columns_of_their_own(full):
     assert row.count("<td>–</td>") == 2 and "0.429" in row
 
 
-def test_models_are_held_against_the_best_baseline(full, quick, make_run, made, tmp_path):
-    assert "0.500 is above the best baseline (mean training image, 0.400)" in Outline(full).text
-    worse = make_run(tmp_path / "run", results=made["results"](masked=0.41))
-    text = Outline(report_page(read_run(worse))).text
-    assert "0.410 is above" in text and "may be chance" in text
+@pytest.mark.parametrize(
+    ("masked", "words"),
+    [
+        (0.7, "0.700 is above the best baseline (flat silhouette, 0.600)."),
+        (0.61, "0.610 is above the best baseline (flat silhouette, 0.600); the interval"),
+        (0.5, "0.500 is not above the best baseline (flat silhouette, 0.600)."),
+    ],
+)
+def test_models_are_held_against_the_best_baseline(make_run, made, tmp_path, quick, masked, words):
+    run = make_run(tmp_path / "run", results=made["results"](masked=masked))
+    text = Outline(report_page(read_run(run))).text
+    assert words in text and "With 2 groups the intervals are too narrow" in text
+
+
+def test_one_group_gives_no_interval(make_run, made, tmp_path, quick):
+    results = made["results"]()
+    for block in ("paper", "tissue"):
+        for value in results["test"][block].values():
+            value["low"] = value["high"] = value["mean"]
+    run = make_run(tmp_path / "run", results=results)
+    text = Outline(report_page(read_run(run))).text
+    assert "one group gives no interval" in text and "95 %: 0.5" not in text
 
 
 def test_the_share_of_background_is_said_even_without_evaluates_words(
