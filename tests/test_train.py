@@ -98,4 +98,4 @@ def test_help_tells_of_every_key(capsys):
 def test_override_keeps_the_configuration_it_was_given():
     config = load_config(CONFIGS / "smoke.py")
     changed = train.override(config, "train.steps", "9")
-    assert changed.train.steps == 9 and config.train.steps == 300
+    assert changed.train.steps == 9 and config.train.steps == 150

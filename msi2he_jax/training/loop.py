@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ from msi2he_jax.training.state import (
 from msi2he_jax.training.step import make_chunk, make_recipe
 
 MOST_SKIPPED = 10  # steps in a row that are not finite before the run is given up
+MOST_SILENT_S = 5.0  # s between two words of progress, where a call is a single step
 _PICTURES = 4
 _PADDING = {"provenance": None, "white": 255, "black": 0}
 
@@ -266,11 +268,9 @@ def train_chunk(run: Run, writer: monitor.Monitor) -> None:
     run.clock.lap("other")
     per_call = length if run.devices.loops else 1
     compiled = run.compiled.get(per_call) or _compile(run, per_call, writer)
-    parts = []
     with jax.transfer_guard("disallow"):
-        for _ in range(length // per_call):
-            run.state, metrics = compiled(run.state, run.arrays, run.seed)
-            parts.append(metrics)
+        parts = _steps(run, compiled, length // per_call)
+    length = per_call * len(parts)
     parts = jax.device_get(run.devices.single(parts))
     seconds = run.clock.lap("train")
     run.step += length
@@ -278,6 +278,15 @@ def train_chunk(run: Run, writer: monitor.Monitor) -> None:
     values["images_per_s"] = length * run.config.train.batch_size / seconds
     writer.write(run.step, "train", values)
     run.report.progress(run.step, values)
+
+
+def _steps(run: Run, compiled: Callable, calls: int) -> list[Any]:
+    """Makes up to `calls` calls; fewer where they are slow, so that the user hears of them."""
+    parts, begin = [], time.monotonic()
+    while len(parts) < calls and time.monotonic() - begin < MOST_SILENT_S:
+        run.state, metrics = compiled(run.state, run.arrays, run.seed)
+        parts.append(jax.block_until_ready(metrics) if calls > 1 else metrics)
+    return parts
 
 
 def _compile(run: Run, length: int, writer: monitor.Monitor) -> Callable:
