@@ -44,8 +44,7 @@ def verb(
     def main(argv: Sequence[str] | None = None) -> int:
         words = list(sys.argv[1:] if argv is None else argv)
         if {"--help", "-h", "-help", "--helpfull"} & set(words):
-            print(help_text(values, doc))
-            return DONE
+            return _guarded(lambda *_: print(help_text(values, doc)), values, [])
         return _guarded(run, values, words)
 
     return main
@@ -58,11 +57,13 @@ def _guarded(run: Callable, values: flags.FlagValues, words: list[str]) -> int:
         values.unparse_flags()
         for name in values:
             values[name].unparse()
-        positional = values(["verb", *words])[1:]
-        return run(values, positional) or DONE
+        positional = values(["verb", *(_as_defined(word, values) for word in words)])[1:]
+        code = run(values, positional) or DONE
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return _fail("stopped by Ctrl-C; what was complete is kept", INTERRUPTED)
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except (InputError, flags.Error, AttributeError, OSError) as error:
@@ -72,6 +73,15 @@ def _guarded(run: Callable, values: flags.FlagValues, words: list[str]) -> int:
         if message is None:
             raise
         return _fail(message, USER_ERROR)
+
+
+def _as_defined(word: str, values: flags.FlagValues) -> str:
+    """Spells a flag as its verb does: `-` and `_` inside a name are the same to the user."""
+    name, *value = word.removeprefix("--").split("=", 1)
+    for spelling in (name.replace("-", "_"), name.replace("_", "-")):
+        if word.startswith("--") and name not in values and spelling in values:
+            return "=".join([f"--{spelling}", *value])
+    return word
 
 
 def _fail(message: str, code: int) -> int:
@@ -108,11 +118,15 @@ def help_text(values: flags.FlagValues, doc: str) -> str:
 
 
 def _flag_line(name: str, flag: flags.Flag) -> str:
-    default = "" if flag.default in (None, "", False) else f" [default: {flag.default}]"
+    silent = flag.default is None or flag.default is False or flag.default in ("", [])
+    default = "" if silent else f" [default: {flag.default}]"
+    value = "" if flag.boolean else f"={re.sub('[-_]', '_', name).upper()}"
     choices = getattr(flag.parser, "enum_values", None)
-    options = f" One of: {', '.join(choices)}." if choices else ""
+    if choices:
+        value = "=" + "|".join(choices)
     text = re.sub(r"\s+", " ", flag.help)
-    return f"  --{name}\n      {text}{options}{default}"
+    text = text.removeprefix(f"<{'|'.join(choices or ())}>: ")  # which absl puts there
+    return f"  --{name}{value}\n      {text}{default}"
 
 
 def require(values: flags.FlagValues, *names: str) -> None:

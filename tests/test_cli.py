@@ -12,6 +12,7 @@ def main():
     values = cli.new_flags()
     flags.DEFINE_integer("sections", 24, "How many sections.", flag_values=values)
     flags.DEFINE_enum("spectra", "profile", ["profile", "centroid"], "Kind.", flag_values=values)
+    flags.DEFINE_boolean("dry-run", False, "Write nothing.", flag_values=values)
     flags.DEFINE_string("out", None, "Folder.", flag_values=values)
 
     def run(values, args):
@@ -74,5 +75,12 @@ def test_help_lists_flags_with_defaults(main, capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
     assert "A verb." in printed
-    assert "How many sections. [default: 24]" in printed
-    assert "One of: profile, centroid." in printed
+    assert "--sections=SECTIONS\n      How many sections. [default: 24]" in printed
+    assert "--spectra=profile|centroid\n      Kind. [default: profile]" in printed
+    assert "--dry-run\n      Write nothing." in printed
+
+
+@pytest.mark.parametrize("flag", ["--dry-run", "--dry_run", "--nodry-run", "--dry_run=false"])
+def test_dashes_and_underscores_are_alike(main, capsys, flag):
+    assert main(["--out=x_-", flag]) == 0
+    assert capsys.readouterr().out.endswith("profile\n")
