@@ -68,7 +68,7 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
     from msi2he_jax.inference import load_model
     from msi2he_jax.inference.sections import choose_sections, refuse_training
     from msi2he_jax.io_safety import atomic_folder
-    from msi2he_jax.registration.summary import summarize, write_summary
+    from msi2he_jax.registration.summary import summarize, summary_lines, write_summary
 
     samples = read_manifest(values.manifest)
     model = load_model(values.run, values.which) if values.run else None
@@ -91,7 +91,7 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
             }
             summary |= marks | {"simulated": provenance.get("simulated"), "forced": values.force}
         write_summary(folder, summary)
-    _tell_all(summary)
+    print("\n".join(summary_lines(summary)))
     print(f"{values.out}/summary.json")
 
 
@@ -138,6 +138,7 @@ def _register_one(values: flags.FlagValues, folder: Path, sample, model) -> dict
         **sample_row(sections.score(matrices, points, moving, slide), values.method),
         **decompose(matrix),
         **search,
+        "tissue_dice": sections.tissue_dice(matrix, moving, slide),
         "msi_um_per_px": float(moving.native_um.mean()),
         "seconds": seconds,
     }
@@ -189,20 +190,6 @@ def _tell(row: dict) -> None:
     shown = "no held-out landmark" if error is None else f"median TRE {error:.1f} um"
     doubt = "; another pose scores nearly as well, look at it" if row.get("ambiguous") else ""
     logging.info("%s: %s, %.1f s%s", row["sample_id"], shown, row["seconds"], doubt)
-
-
-def _tell_all(summary: dict) -> None:
-    """Prints the cohort's medians, with the baselines beside."""
-    median, rate = summary["median"], summary["success_rate"]
-    print(f"{summary['sections']} sections, {summary['method']} from {summary['moving']}")
-    if rate is not None:
-        print(f"success ({summary['success_means']}): {rate:.0%}")
-    titles = {"": "found", "control_points_": "control points", "initial_": "centred only"}
-    for on, words in (("", "held-out landmarks"), ("truth_", "simulator's truth, all tissue")):
-        for prefix, title in titles.items():
-            value = median[f"{prefix}{on}tre_median_um"]
-            if value is not None:
-                print(f"median TRE on {words}: {title} {value:.1f} um")
 
 
 main = cli.verb(run, FLAGS, __doc__)

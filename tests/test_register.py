@@ -64,6 +64,8 @@ def test_views_are_registered_at_any_angle_and_mirroring(out):
     for sample in summary["samples"]:
         assert sample["success"] is True
         assert sample["truth_tre_median_msi_px"] < 1.0
+        assert sample["robustness"] >= 0.5
+        assert sample["tissue_dice"] is None
         assert sample["control_points_tre_median_um"] is not None
 
 
@@ -145,6 +147,7 @@ def test_synthetic_takes_the_test_split_and_is_marked(place, run):
     assert [sample["sample_id"] for sample in summary["samples"]] == test
     assert summary["checkpoint"]["which"] == "best"
     assert summary["simulated"] is True
+    assert 0 <= summary["samples"][0]["tissue_dice"] <= 1
     image = Image.open(target / test[0] / f"{test[0]}_SYNTHETIC.png")
     assert "SYNTHETIC" in image.text["Title"]
 

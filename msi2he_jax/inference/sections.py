@@ -13,13 +13,20 @@ import numpy as np
 from msi2he_jax.data.manifest import Sample
 from msi2he_jax.data.pairs import read_slide
 from msi2he_jax.errors import InputError
+from msi2he_jax.histology import tissue_mask
 from msi2he_jax.inference.moving import MovingImage
 from msi2he_jax.io_safety import sha256
 from msi2he_jax.registration import control_points, transforms
 from msi2he_jax.registration.automatic import AffineResult, register_affine
 from msi2he_jax.registration.export import read_transform
 from msi2he_jax.registration.landmarks import Landmarks, read_landmarks
-from msi2he_jax.registration.scores import identity_alignment, score_pair
+from msi2he_jax.registration.scores import (
+    dice,
+    identity_alignment,
+    robustness,
+    score_pair,
+    target_registration_error,
+)
 from msi2he_jax.registration.slide import Slide, working_slide
 
 SLIDE_PIXELS_PER_MSI_PIXEL = 8.0
@@ -193,13 +200,45 @@ def score(
         slide: Gives the diagonal.
 
     Returns:
-        Name of each transform to what `scores.score_pair` says.
+        Name of each transform to what `scores.score_pair` says; `found` has `robustness` too,
+        against `initial`.
     """
     sizes = {
         "msi_um_per_px": float(moving.native_um.mean()),
         "fixed_diagonal_um": slide.diagonal_um,
     }
-    return {name: score_pair(matrix, points, **sizes) for name, matrix in matrices.items()}
+    found = {name: score_pair(matrix, points, **sizes) for name, matrix in matrices.items()}
+    for use, pair in points.items():
+        if not len(pair[0]):
+            continue
+        before, after = (
+            target_registration_error(matrices[name], None, *pair) for name in ("initial", "found")
+        )
+        found["found"][use]["robustness"] = robustness(before, after)
+    return found
+
+
+def tissue_dice(matrix: np.ndarray, moving: MovingImage, slide: Slide) -> float | None:
+    """Returns how well tissue covers tissue, on the MSI's grid; None unless H&E was synthesised.
+
+    Args:
+        matrix: `[3, 3]` float, imzML frame to slide frame, acting on (y, x, 1), um.
+        moving: The MSI's picture.
+        slide: The slide.
+    """
+    if not moving.synthetic:
+        return None
+    to_grid = transforms.from_parts(np.eye(2), moving.origin_um)
+    into_crop = transforms.from_parts(np.eye(2), -slide.origin_um)
+    seen = transforms.warp_image(
+        slide.tissue,
+        source_um_per_px=slide.um_per_px,
+        matrix_out_to_source=transforms.compose(into_crop, matrix, to_grid),
+        out_shape=moving.measured.shape,
+        out_um_per_px=moving.um_per_px,
+    )
+    painted = tissue_mask(moving.picture) & moving.measured
+    return dice(painted, seen & moving.measured) if painted.any() else 0.0
 
 
 def known_points(

@@ -80,6 +80,25 @@ def _median(rows: list[dict], name: str) -> float | None:
     return float(np.median(values)) if values else None
 
 
+def summary_lines(summary: dict) -> list[str]:
+    """Says in a few lines what came out, with the baselines beside.
+
+    Args:
+        summary: From `summarize`, with `method` and `moving`.
+    """
+    median, rate = summary["median"], summary["success_rate"]
+    lines = [f"{summary['sections']} sections, {summary['method']} from {summary['moving']}"]
+    if rate is not None:
+        lines.append(f"success ({summary['success_means']}): {rate:.0%}")
+    titles = {"": "found", "control_points_": "control points", "initial_": "centred only"}
+    for on, words in (("", "held-out landmarks"), ("truth_", "simulator's truth, all tissue")):
+        known = {title: median[f"{prefix}{on}tre_median_um"] for prefix, title in titles.items()}
+        parts = [f"{title} {um:.1f}" for title, um in known.items() if um is not None]
+        if parts:
+            lines.append(f"median TRE on {words}, um: {', '.join(parts)}")
+    return lines
+
+
 def write_summary(folder: str | os.PathLike, summary: dict) -> None:
     """Writes `summary.json` and `summary.csv` (one line per section).
 
