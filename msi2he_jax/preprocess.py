@@ -205,6 +205,12 @@ def _summary(out: str, plan: dict) -> str:
         lines.append(f"control points: leave-one-out error, median {known[len(known) // 2]:.1f} um")
     doubts = [f"{r['sample_id']}: {r['doubt']}" for r in plan["samples"] if "doubt" in r]
     doubts += plan["doubts"] + [f"{r['sample_id']} left out: {r['why']}" for r in plan["skipped"]]
+    empty = [split for split, count in plan["counts"].items() if not count]
+    if empty:
+        doubts.append(
+            f"nothing for {' and '.join(empty)}: a split needs three patients whose sections "
+            "share neither file nor slide (or regions of them that do not overlap)"
+        )
     return "\n".join(lines + [f"warning: {doubt}" for doubt in doubts])
 
 

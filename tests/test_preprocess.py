@@ -48,6 +48,19 @@ def test_summary(manifest, tmp_path, capsys):
     assert "8 peaks" in printed and "25 um/px" in printed and "leave-one-out" in printed
 
 
+def test_one_patient_cannot_be_split(manifest, tmp_path, capsys):
+    header, *rows = manifest.read_text().splitlines()
+    column, group = header.split(",").index("split"), header.split(",").index("group_id")
+    lines = [header]
+    for cells in (row.split(",") for row in rows):
+        cells[column], cells[group] = "", "one"
+        lines.append(",".join(cells))
+    path = manifest.parent / "one.csv"
+    path.write_text("\n".join(lines))
+    assert _run(path, tmp_path / "a", "--peaks=8") == 0
+    assert "warning: nothing for validation and test" in capsys.readouterr().out
+
+
 def test_peaks_and_scaling_come_from_training_samples_only(manifest, tmp_path):
     """With other test samples the plan is the same; with other training samples it is not."""
     rows = manifest.read_text().splitlines()
