@@ -1,4 +1,4 @@
-# make demo | test | check | dev | clean.  PYTHON=python3.12 make demo  picks another Python (3.11 or 3.12).
+# make demo | test | check | bench | dev | clean.  PYTHON=python3.12 make demo  picks another Python (3.11 or 3.12).
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,6 @@ TAG = $(shell $(PYTHON) -c 'import sys; print("py%d%d" % sys.version_info[:2])')
 CONSTRAINTS = $(wildcard constraints/$(TAG).txt)
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS))
 DEMO ?= runs/demo
-RUN = $(BIN)/python -m msi2he_jax
 
 .PHONY: demo test check dev bench clean
 
@@ -19,6 +18,9 @@ test: $(VENV)/.tested
 check: $(VENV)/.developed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench: $(VENV)/.tested
+	$(BIN)/python -m benchmarks.report --suite=quick
 
 dev: $(VENV)/.developed
 
