@@ -61,6 +61,20 @@ def binary_array(name, length, encoded, offset):
     )
 
 
+def spectrum_row(number, position, total, arrays):
+    return (
+        f'<spectrum id="s{number}" index="{number}" defaultArrayLength="0">\n'
+        '<referenceableParamGroupRef ref="spectrum"/>\n'
+        + cv("MS:1000285", "total ion current", total)
+        + '<scanList count="1"><scan>'
+        + cv("IMS:1000050", "position x", position[0])
+        + cv("IMS:1000051", "position y", position[1])
+        + '</scan></scanList>\n<binaryDataArrayList count="2">\n'
+        + arrays
+        + "</binaryDataArrayList></spectrum>\n"
+    )
+
+
 def write_pair(
     path,
     spectra,
@@ -89,18 +103,9 @@ def write_pair(
         if not shared or shared_place is None:
             shared_place = put(mz, mz_type)
         mz_place, intensity_place = shared_place, put(intensity, intensity_type)
-        rows.append(
-            f'<spectrum id="s{number}" index="{number}" defaultArrayLength="0">\n'
-            '<referenceableParamGroupRef ref="spectrum"/>\n'
-            + cv("MS:1000285", "total ion current", np.sum(intensity))
-            + '<scanList count="1"><scan>'
-            + cv("IMS:1000050", "position x", x)
-            + cv("IMS:1000051", "position y", y)
-            + '</scan></scanList>\n<binaryDataArrayList count="2">\n'
-            + binary_array("m/z array", *mz_place)
-            + binary_array("intensity array", *intensity_place)
-            + "</binaryDataArrayList></spectrum>\n"
-        )
+        arrays = binary_array("m/z array", *mz_place)
+        arrays += binary_array("intensity array", *intensity_place)
+        rows.append(spectrum_row(number, (x, y), np.sum(intensity), arrays))
     type_tag = {
         "profile": cv("MS:1000128", "profile spectrum"),
         "centroid": cv("MS:1000127", "centroid spectrum"),
