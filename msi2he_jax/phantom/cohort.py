@@ -21,8 +21,9 @@ from msi2he_jax.phantom.imzml_writer import write_imzml
 from msi2he_jax.phantom.ions import ion_table
 from msi2he_jax.phantom.section import Probe, Section, Slide, abundance_of, measure_slide
 from msi2he_jax.phantom.spectra import centroid_spectra, profile_spectra
+from msi2he_jax.registration import export
 from msi2he_jax.registration.landmarks import write_landmarks
-from msi2he_jax.registration.transforms import decompose, swap_xy
+from msi2he_jax.registration.transforms import decompose
 
 COLUMNS = (
     "sample_id",
@@ -226,25 +227,9 @@ def _write_image(path: Path, slide: Slide, identifier: uuid.UUID) -> None:
 
 def _write_truth(folder: Path, section: Section) -> None:
     folder.mkdir()
-    truth, field = section.truth, section.truth.displacement
-    if field is not None:
-        np.savez_compressed(
-            folder / "displacement.npz",
-            x_um=field.x_um,
-            y_um=field.y_um,
-            disp_um=field.disp_um[..., ::-1],
-        )
-    transform = {
-        "from": "msi",
-        "to": "histology",
-        "unit": "micrometer",
-        "axes": "xy",
-        "matrix": swap_xy(truth.matrix),
-        "displacement": "displacement.npz" if field is not None else None,
-        "method": "truth of the simulation",
-        "scores": {},
-    }
-    write_json(folder / "transform.json", transform)
+    truth = section.truth
+    method = "truth of the simulation"
+    export.write_transform(folder, export.Transform(truth.matrix, truth.displacement, method))
     labels = Image.fromarray(section.slide.labels, mode="P")
     labels.putpalette([value for colour in _PALETTE for value in colour])
     labels.save(folder / "compartments.png")
