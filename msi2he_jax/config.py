@@ -76,6 +76,7 @@ def default_config() -> ConfigDict:
         {
             "name": "pix2pix",  # names the default workdir, runs/NAME
             "seed": 0,  # the only source of randomness
+            "init_from": "",  # a pix2pix PyTorch checkpoint to begin with; see train --init_from
             "parallel": "jit",  # how several devices share a batch
             "ema": 0.0,  # decay of the generator's moving average; 0 = off
             "data": _data(),

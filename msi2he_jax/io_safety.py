@@ -28,6 +28,7 @@ class Limits:
         grid_pixels: Most pixels (rows times columns) of an MSI grid.
         xml_bytes: Largest imzML file.
         text_bytes: Largest CSV, JSON or GeoJSON file.
+        tensor_bytes: Largest tensor of a checkpoint from elsewhere.
     """
 
     image_pixels: int = 1_000_000_000
@@ -35,6 +36,7 @@ class Limits:
     grid_pixels: int = 100_000_000
     xml_bytes: int = 64 * 2**30
     text_bytes: int = 256 * 2**20
+    tensor_bytes: int = 4 * 2**30
 
 
 LIMITS = Limits()

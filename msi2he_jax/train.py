@@ -32,6 +32,13 @@ from msi2he_jax.errors import InputError
 
 FLAGS = cli.new_flags()
 flags.DEFINE_string("config", None, "FILE.py, FILE.py:variant or FILE.json.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "init_from",
+    None,
+    "Begin from pix2pix' PyTorch weights: latest_net_G.pth, or the folder that holds it and "
+    "latest_net_D.pth. Nothing in the file is run.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME if absent.", flag_values=FLAGS)
 
 _EXIT = {signal.SIGTERM: 75, signal.SIGINT: cli.INTERRUPTED}
@@ -75,6 +82,8 @@ def run(values: flags.FlagValues, args: list[str], *, overrides: Sequence[tuple[
     """Reads the configuration, trains, and says how it ended."""
     cli.no_positional(args)
     cli.require(values, "config")
+    if values["init_from"].value:
+        overrides = [*overrides, ("init_from", values["init_from"].value)]
     config = read_config(values["config"].value, overrides)
     workdir = values["workdir"].value or f"runs/{config.name}"
     from msi2he_jax.training import loop
@@ -84,11 +93,21 @@ def run(values: flags.FlagValues, args: list[str], *, overrides: Sequence[tuple[
     use_compilation_cache()
     with _Bar(config) as bar, stop_requests() as stop:
         report = loop.Report(bar.note, bar.progress)
-        outcome = loop.train_and_evaluate(config, workdir, report=report, stop=stop)
+        options = {"report": report, "stop": stop, "begin": _beginning(config)}
+        outcome = loop.train_and_evaluate(config, workdir, **options)
     print(_summary(outcome, workdir, config))
     if outcome.reason == "not finite":
         return _NOT_FINITE
     return _EXIT[outcome.signal] if outcome.reason == "signal" else cli.DONE
+
+
+def _beginning(config):
+    """Returns what puts `init_from` into a new run's state, or None."""
+    if not config.init_from:
+        return None
+    from msi2he_jax.interop.torch_checkpoint import begin_from
+
+    return functools.partial(begin_from, source=config.init_from)
 
 
 class _Bar:

@@ -54,7 +54,7 @@ def test_choices_are_those_of_the_networks():
 
 def test_every_key_is_bounded_or_chosen():
     """A number or a text without a check would reach the device."""
-    free = {"name", "data.dir"}
+    free = {"name", "data.dir", "init_from"}
     for line in configs.describe_keys():
         name = line.split("=")[0].removeprefix("  --config.")
         value = configs.value(configs.default_config(), name)

@@ -23,6 +23,7 @@ from msi2he_jax.models import multiple_of
 from msi2he_jax.training import checkpoint, evaluation, monitor, parallel
 from msi2he_jax.training.optimizer import make_optimizer
 from msi2he_jax.training.state import (
+    Graphs,
     TrainState,
     build_graphs,
     create_train_state,
@@ -93,6 +94,7 @@ def train_and_evaluate(
     *,
     report: Report | None = None,
     stop: Callable[[], int | None] = lambda: None,
+    begin: Callable[[TrainState, Graphs, ConfigDict], TrainState] | None = None,
 ) -> Outcome:
     """Trains until the steps are done, the score stalls or `stop` says so; resumes what is there.
 
@@ -101,6 +103,8 @@ def train_and_evaluate(
         workdir: The run's folder.
         report: Where progress is told; nowhere by default.
         stop: Returns the number of a signal received, or None; asked between chunks.
+        begin: Changes the state before the first step, as from another model's checkpoint; not
+            called where a run is resumed.
 
     Returns:
         How it ended; everything else is in the run's folder.
@@ -113,6 +117,8 @@ def train_and_evaluate(
     config = complete_config(config, data)
     checkpoint.check_same_run(workdir, config)
     run = build_run(config, data, validation, report)
+    if begin and not any((Path(workdir) / "checkpoints" / "latest").glob("[0-9]*")):
+        run.state = begin(run.state, build_graphs(config), config)
     prepare_folder(workdir, config)
     saved = resume(run, workdir)
     if _over(run):

@@ -1,8 +1,10 @@
+import dataclasses
 import json
 import os
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -81,6 +83,29 @@ def test_a_finished_run_says_so(unet, tmp_path):
     before = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert loop.train_and_evaluate(unet, tmp_path / "run").reason == "already finished"
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_beginning_from_elsewhere(unet, tmp_path):
+    """Only a new run begins from another model; a resumed one goes on from its own state."""
+    unet.train.update({"steps": 2, "checkpoint_every": 2})
+    unet.optimizer.learning_rate = 1e-12
+    calls = []
+
+    def begin(state, graphs, config):
+        assert config.model.in_channels and graphs.generator is not None
+        params = jax.tree.map(lambda x: jnp.full_like(x, 0.125), state.generator.params)
+        calls.append(1)
+        network = dataclasses.replace(state.generator, params=params)
+        return dataclasses.replace(state, generator=network, average=None)
+
+    unet.ema = 0.0
+    loop.train_and_evaluate(unet, tmp_path / "run", begin=begin)
+    kept = checkpoint.restore_generator(tmp_path / "run", "latest").params
+    for leaf in jax.tree.leaves(kept):
+        np.testing.assert_allclose(leaf, 0.125, atol=1e-6)
+    unet.train.steps = 4
+    loop.train_and_evaluate(unet, tmp_path / "run", begin=begin)
+    assert calls == [1]
 
 
 def test_patience(unet, tmp_path):
