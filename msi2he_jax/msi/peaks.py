@@ -6,9 +6,15 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.signal
+import scipy.stats
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.axes import MassAxis
+from msi2he_jax.msi.isotopes import find_isotopes
+
+_WINDOW_BINS = 2000
+_FEWEST_TO_TELL_NOISE = 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,37 +43,55 @@ def pick_peaks(
     *,
     count: int,
     min_separation_ppm: float = 0.0,
+    prominence: float = 0.0,
+    min_snr: float = 0.0,
     exclude: Sequence[float] = (),
     exclude_ppm: float = 0.0,
+    deisotope: bool = False,
+    isotope_ppm: float = 5.0,
+    max_charge: int = 1,
 ) -> Peaks:
     """Takes the tallest local maxima of a summed spectrum.
 
     A local maximum is a bin (or the middle of a run of equal bins) above both neighbours, the
     outside of the axis counting as 0. Its bounds are the adjacent minima, reached by walking
-    downhill on both sides. Of equal heights the lower m/z wins.
+    downhill on both sides. Of equal heights the lower m/z wins. Peaks that an option refuses make
+    room for the next tallest.
 
     Args:
         axis: M bins.
         spectrum: float64 [M].
         count: How many; fewer are returned where there are fewer.
         min_separation_ppm: A peak closer than this to a taller one is left out.
-        exclude: m/z that must not become peaks (solvent, matrix).
+        prominence: Least prominence, as `scipy.signal.peak_prominences` measures it, as a fraction
+            (0 to 1) of the peak's own height; a summed spectrum has no unit to state it in. 0.5
+            refuses shoulders that stand less than half their height above the saddle.
+        min_snr: Least height above the local level, in units of the noise of `estimate_noise`.
+        exclude: m/z that must not become peaks (solvent, matrix; see `background.named`).
         exclude_ppm: How near to them, ppm.
+        deisotope: Leaves out the 13C isotopes of any other local maximum, excluded ones included.
+        isotope_ppm: How exactly their distance must fit, ppm of the m/z, added to one bin width.
+        max_charge: Highest charge of an isotope series.
 
     Raises:
-        InputError: `count` below 1, sizes that differ, or no peak at all.
+        InputError: an option outside its range, sizes that differ, or no peak at all.
 
     Source:
         SpectralAnalysis, GradientPeakDetection and PeakTopXFilter.
     """
-    if count < 1:
-        raise InputError("peaks", "count", f"is {count}, must be at least 1")
+    _check_options(count, prominence, min_snr)
     spectrum = np.asarray(spectrum, np.float64)
     if spectrum.shape != axis.mz.shape:
         why = f"has {spectrum.size} values for {len(axis.mz)} bins"
         raise InputError("peaks", "summed spectrum", why)
     apex, lower, upper = _local_maxima(spectrum)
     allowed = _not_near(axis.mz[apex], exclude, exclude_ppm)
+    if deisotope:
+        allowed &= ~_are_isotopes(axis, spectrum, apex, isotope_ppm, max_charge)
+    if min_snr > 0:
+        allowed &= _above_noise(spectrum, apex, min_snr)
+    if prominence > 0:
+        allowed[allowed] = _prominent(spectrum, apex[allowed], prominence)
     apex, lower, upper = apex[allowed], lower[allowed], upper[allowed]
     order = np.argsort(-spectrum[apex], kind="stable")
     chosen = np.sort(order[_separated(axis.mz[apex[order]], count, min_separation_ppm)])
@@ -76,6 +100,75 @@ def pick_peaks(
         raise InputError("peaks", "summed spectrum", "holds no peak", hint)
     apex, lower, upper = apex[chosen], lower[chosen], upper[chosen]
     return Peaks(axis.mz[apex], axis.mz[lower], axis.mz[upper], spectrum[apex])
+
+
+def estimate_noise(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Estimates the level and the spread of a spectrum between its peaks.
+
+    In windows of 2,000 bins the median of the positive bins is the level and their median absolute
+    deviation, scaled to the standard deviation of a Gaussian, the spread; both are interpolated
+    linearly from centre to centre. Peaks hold the smaller part of the bins and hardly move a
+    median. Windows with fewer than 20 positive bins take the whole spectrum's values; a spectrum
+    with fewer in all (channels) has no noise to tell: level and spread 0.
+
+    Args:
+        spectrum: float64 [M].
+
+    Returns:
+        Level and spread, float64 [M] each.
+
+    Source:
+        MALDIquant's estimateNoise(method="MAD") (Gibb and Strimmer 2012), here by windows.
+    """
+    overall = _median_and_mad(spectrum)
+    windows = np.array_split(np.arange(len(spectrum)), max(1, len(spectrum) // _WINDOW_BINS))
+    local = [_median_and_mad(spectrum[window]) or overall or (0.0, 0.0) for window in windows]
+    centres = [window.mean() for window in windows]
+    bins = np.arange(len(spectrum))
+    level, spread = (np.interp(bins, centres, values) for values in zip(*local, strict=True))
+    return level, spread
+
+
+def _median_and_mad(spectrum: np.ndarray) -> tuple[float, float] | None:
+    """Returns median and scaled MAD of the positive bins, or None where they are too few."""
+    positive = spectrum[spectrum > 0]
+    if len(positive) < _FEWEST_TO_TELL_NOISE:
+        return None
+    spread = scipy.stats.median_abs_deviation(positive, scale="normal")
+    return float(np.median(positive)), float(spread)
+
+
+def _check_options(count: int, prominence: float, min_snr: float) -> None:
+    if count < 1:
+        raise InputError("peaks", "count", f"is {count}, must be at least 1")
+    if not 0 <= prominence <= 1:
+        why = f"is {prominence}, must be a fraction of the peak's height, 0 to 1"
+        raise InputError("peaks", "prominence", why)
+    if not 0 <= min_snr < np.inf:
+        raise InputError("peaks", "min_snr", f"is {min_snr}, must be 0 or above")
+
+
+def _above_noise(spectrum: np.ndarray, apex: np.ndarray, min_snr: float) -> np.ndarray:
+    """Returns bool [n]: the peak stands `min_snr` spreads above its level."""
+    level, spread = estimate_noise(spectrum)
+    return spectrum[apex] - level[apex] >= min_snr * spread[apex]
+
+
+def _prominent(spectrum: np.ndarray, apex: np.ndarray, fraction: float) -> np.ndarray:
+    """Returns bool [n]: the prominence is at least this fraction of the height."""
+    padded = np.concatenate([[0.0], spectrum, [0.0]])  # As for maxima, the outside counts as 0.
+    prominence = scipy.signal.peak_prominences(padded, apex + 1)[0]
+    return prominence >= fraction * spectrum[apex]
+
+
+def _are_isotopes(
+    axis: MassAxis, spectrum: np.ndarray, apex: np.ndarray, isotope_ppm: float, max_charge: int
+) -> np.ndarray:
+    """Returns bool [n]; a bin's width is allowed for, since an apex is known no better."""
+    mz = axis.mz[apex]
+    tolerance_ppm = isotope_ppm + np.diff(axis.edges)[apex] / mz * 1e6
+    found = find_isotopes(mz, spectrum[apex], tolerance_ppm=tolerance_ppm, max_charge=max_charge)
+    return found.order > 0
 
 
 def _local_maxima(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
