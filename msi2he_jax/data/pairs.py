@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from msi2he_jax.data.provenance import axis_of, peaks_of
 from msi2he_jax.errors import InputError
 from msi2he_jax.histology import Histology, read_histology, tissue_mask
 from msi2he_jax.io_safety import LIMITS
-from msi2he_jax.msi.images import ion_images, normalize, tic_image
+from msi2he_jax.msi.images import add_to_grid, ion_values, normalize, total_ion_counts
 from msi2he_jax.msi.imzml import Imzml, open_imzml
 from msi2he_jax.msi.projection import project
+from msi2he_jax.msi.ranges import spectrum_ranges
 from msi2he_jax.msi.spectra import is_discrete
 from msi2he_jax.registration import control_points, transforms
 from msi2he_jax.registration.landmarks import read_landmarks
@@ -45,6 +47,19 @@ class MsiArrays:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Measured:
+    """What was read of consecutive spectra.
+
+    Attributes:
+        values: float64 [n, K], the signal at each peak.
+        sizes: float64 [n], what each spectrum is divided by, before the floor.
+    """
+
+    values: np.ndarray
+    sizes: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Alignment:
     """A control-point affine.
 
@@ -65,6 +80,7 @@ def msi_arrays(
     um_per_px_y: float | None = None,
     roi: Roi | None = None,
     force: bool = False,
+    parts: Iterable[Measured] | None = None,
 ) -> MsiArrays:
     """Brings an imzML to the common grid, with the peaks and treatment of a data set.
 
@@ -75,6 +91,7 @@ def msi_arrays(
         um_per_px_y: Along y, um; None is as along x (or the file's own, where both are None).
         roi: (x, y, w, h) in MSI pixels, or None for all.
         force: Accepts another spectrum type or polarity than the data set's.
+        parts: What `measure` gave for each range of spectra, in order; None reads them here.
 
     Raises:
         InputError: the file does not fit the data set, has no pixel size, or shows no peak at all.
@@ -82,15 +99,10 @@ def msi_arrays(
     if not force:
         _check_fits(imzml, provenance)
     native_um = msi_pixel_size_um(imzml, um_per_px, um_per_px_y)
-    images = ion_images(
-        imzml,
-        peaks_of(provenance),
-        axis_of(provenance),
-        window=provenance["rebin"]["window"],
-        method=provenance["rebin"]["method"],
-        gap_tol_da=provenance["rebin"]["gap_tol_da"],
-    )
-    images = normalize(images, tic_image(imzml), imzml.mask, provenance["normalization"])
+    if parts is None:
+        parts = (measure(imzml, provenance, indices) for indices in spectrum_ranges(imzml))
+    images, size_image = _laid_out(imzml, parts, len(provenance["peaks"]["mz"]))
+    images = normalize(images, size_image, imzml.mask, provenance["normalization"])
     rows, columns = _slices(imzml, roi)
     mask = measured_region(imzml, roi)[rows, columns]
     if not images[rows, columns][mask].any():
@@ -100,6 +112,38 @@ def msi_arrays(
     msi, grid_mask = _on_grid(images[rows, columns], mask, native_um, um, imzml)
     origin = (rows.start * native_um[0], columns.start * native_um[1])
     return MsiArrays(msi, grid_mask, um, origin, native_um)
+
+
+def measure(imzml: Imzml, provenance: dict[str, Any], indices: np.ndarray) -> Measured:
+    """Reads a range of spectra: what takes long, and what large files are split by.
+
+    Args:
+        imzml: An open file.
+        provenance: As `msi_arrays` needs it.
+        indices: int64 [n], numbers of spectra.
+
+    Raises:
+        InputError: a damaged spectrum.
+    """
+    rebin = provenance["rebin"]
+    options = {name: rebin[name] for name in ("window", "method", "gap_tol_da")}
+    peaks, axis = peaks_of(provenance), axis_of(provenance)
+    values = ion_values(imzml, peaks, axis, **options, indices=indices)
+    if provenance["normalization"] == "none":
+        return Measured(values, np.ones(len(indices)))
+    return Measured(values, total_ion_counts(imzml, indices))
+
+
+def _laid_out(imzml: Imzml, parts: Iterable[Measured], peaks: int) -> tuple[np.ndarray, ...]:
+    """Lays consecutive ranges on the grid: float32 [H, W, K], and sizes float64 [H, W]."""
+    images, sizes = np.zeros((*imzml.shape, peaks)), np.zeros(imzml.shape)
+    start = 0
+    for part in parts:
+        indices = np.arange(start, start + len(part.sizes))
+        add_to_grid(images, imzml, indices, part.values)
+        add_to_grid(sizes, imzml, indices, part.sizes)
+        start += len(indices)
+    return images.astype(np.float32), sizes
 
 
 def _check_fits(imzml: Imzml, provenance: dict[str, Any]) -> None:
@@ -256,12 +300,15 @@ def _into_crop(slide: Histology, matrix: np.ndarray) -> np.ndarray:
     return transforms.compose(shift, matrix)
 
 
-def make_pair(sample: Sample, provenance: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def make_pair(
+    sample: Sample, provenance: dict[str, Any], parts: Iterable[Measured] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Makes the example of one sample.
 
     Args:
         sample: One sample.
         provenance: As `msi_arrays` needs it, with `pad_value`, `view` and `seed`.
+        parts: As for `msi_arrays`.
 
     Returns:
         The example (see `builder.write_dataset`), and what to record of it.
@@ -277,6 +324,7 @@ def make_pair(sample: Sample, provenance: dict[str, Any]) -> tuple[dict[str, Any
         um_per_px_y=sample.msi_um_per_px_y,
         roi=sample.msi_roi,
         force=provenance["recipe"]["force"],
+        parts=parts,
     )
     slide = read_slide(sample, arrays.um_per_px)
     offset = transforms.from_parts(np.eye(2), np.asarray(arrays.origin_um))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.axes import MassAxis
 from msi2he_jax.msi.imzml import Imzml
+from msi2he_jax.msi.normalization import size_weights
 from msi2he_jax.msi.peaks import Peaks
+from msi2he_jax.msi.ranges import spectrum_ranges
 from msi2he_jax.msi.rebinning import check_method, interpolate
-from msi2he_jax.msi.spectra import is_discrete, rebin_method, tic_weights
+from msi2he_jax.msi.spectra import is_discrete, rebin_method
 
 PERCENTILE = 99.5
 
@@ -50,16 +53,50 @@ def ion_images(
     Source:
         SpectralAnalysis, DatacubeReduction.
     """
+    image = np.zeros((*imzml.shape, len(peaks)))
+    options = {"window": window, "method": method, "gap_tol_da": gap_tol_da}
+    for indices in spectrum_ranges(imzml):
+        values = ion_values(imzml, peaks, axis, **options, indices=indices)
+        add_to_grid(image, imzml, indices, values)
+    return image.astype(np.float32)
+
+
+def ion_values(
+    imzml: Imzml,
+    peaks: Peaks,
+    axis: MassAxis,
+    *,
+    window: str | float = "bounds",
+    method: str | None = None,
+    gap_tol_da: float | None = None,
+    indices: np.ndarray | None = None,
+) -> np.ndarray:
+    """Reads what `ion_images` shows, spectrum by spectrum.
+
+    Args:
+        imzml: An open file.
+        peaks: K peaks.
+        axis: M bins, as for `ion_images`.
+        window: As for `ion_images`.
+        method: As for `ion_images`.
+        gap_tol_da: Da, as for `ion_images`.
+        indices: int64 [n], numbers of spectra; None for all.
+
+    Returns:
+        float64 [n, K], in the order of `indices`.
+
+    Raises:
+        InputError: a damaged spectrum, or an unknown option.
+    """
     method = method or rebin_method(imzml)
     check_method(method)
     first, last = _window_bins(axis, peaks, window)
+    indices = np.arange(imzml.n) if indices is None else indices
     if imzml.shares_mz:
-        values = _read_shared(imzml, axis, method, first, last, gap_tol_da)
-    elif method == "linear":
-        values = _read_linear(imzml, axis, first, last, gap_tol_da)
-    else:
-        values = _read_sum(imzml, axis, first, last)
-    return _on_grid(imzml, values).astype(np.float32)
+        return _read_shared(imzml, indices, axis, method, first, last, gap_tol_da)
+    if method == "linear":
+        return _read_linear(imzml, indices, axis, first, last, gap_tol_da)
+    return _read_sum(imzml, indices, axis, first, last)
 
 
 def _window_bins(axis: MassAxis, peaks: Peaks, window: str | float) -> tuple[np.ndarray, ...]:
@@ -78,15 +115,17 @@ def _window_bins(axis: MassAxis, peaks: Peaks, window: str | float) -> tuple[np.
     return np.where(empty, nearest, first), np.where(empty, nearest, last)
 
 
-def _read_shared(imzml, axis, method, first, last, gap_tol_da) -> np.ndarray:
+def _read_shared(imzml, indices, axis, method, first, last, gap_tol_da) -> np.ndarray:
     """One m/z array: each image is one fixed combination of the intensities, found once."""
     mz = imzml.shared_mz()
     weight = _shared_weights(mz, axis, method, first, last, gap_tol_da)
     used = np.flatnonzero(weight.any(axis=1))
-    values = np.zeros((imzml.n, len(first)))
-    for block in imzml.packed():
-        intensity = block.intensity.reshape(-1, len(mz))[:, used]
-        values[block.indices] = intensity @ weight[used]
+    values, row = np.zeros((len(indices), len(first))), 0
+    with threadpool_limits(1):  # How a product is shared out decides its last bits.
+        for block in imzml.packed(indices):
+            intensity = block.intensity.reshape(-1, len(mz))[:, used]
+            values[row : row + len(intensity)] = intensity @ weight[used]
+            row += len(intensity)
     return values
 
 
@@ -114,42 +153,65 @@ def _line_weights(at: np.ndarray, mz: np.ndarray, gap_tol_da: float | None) -> n
     return np.bincount(left, 1 - part, len(mz)) + np.bincount(right, part, len(mz))
 
 
-def _read_linear(imzml, axis, first, last, gap_tol_da) -> np.ndarray:
+def _read_linear(imzml, indices, axis, first, last, gap_tol_da) -> np.ndarray:
     """Interpolates each spectrum at the bins of the windows only."""
     bins = np.unique(np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last)]))
     at = axis.mz[bins]
     cuts = np.stack([np.searchsorted(bins, first), np.searchsorted(bins, last) + 1], 1).ravel()
-    values = np.zeros((imzml.n, len(first)))
-    row = np.zeros(len(at) + 1)
-    for block in imzml.packed():
-        for i, (mz, intensity) in zip(block.indices, block.spectra(), strict=True):
-            row[:-1] = interpolate(at, mz, intensity, gap_tol_da)
-            values[i] = np.add.reduceat(row, cuts)[::2]
+    values, row = np.zeros((len(indices), len(first))), np.zeros(len(at) + 1)
+    for i, (mz, intensity) in enumerate(_spectra(imzml, indices)):
+        row[:-1] = interpolate(at, mz, intensity, gap_tol_da)
+        values[i] = np.add.reduceat(row, cuts)[::2]
     return values
 
 
-def _read_sum(imzml, axis, first, last) -> np.ndarray:
+def _read_sum(imzml, indices, axis, first, last) -> np.ndarray:
     """Adds each spectrum's points between the outer borders of a window's bins."""
     borders = np.stack([axis.edges[first], axis.edges[last + 1]], 1).ravel()
-    values = np.zeros((imzml.n, len(first)))
-    for block in imzml.packed():
-        for i, (mz, intensity) in zip(block.indices, block.spectra(), strict=True):
-            cuts = np.searchsorted(mz, borders)
-            sums = np.add.reduceat(np.append(intensity, 0.0), cuts)[::2]
-            values[i] = np.where(cuts[1::2] > cuts[::2], sums, 0.0)
+    values = np.zeros((len(indices), len(first)))
+    for i, (mz, intensity) in enumerate(_spectra(imzml, indices)):
+        cuts = np.searchsorted(mz, borders)
+        sums = np.add.reduceat(np.append(intensity, 0.0), cuts)[::2]
+        values[i] = np.where(cuts[1::2] > cuts[::2], sums, 0.0)
     return values
 
 
-def _on_grid(imzml: Imzml, values: np.ndarray) -> np.ndarray:
-    """Lays values [n, ...] on the grid, [H, W, ...], adding those of one pixel."""
-    image = np.zeros((*imzml.shape, *values.shape[1:]))
-    np.add.at(image, tuple(imzml.coordinates.T), values)
-    return image
+def _spectra(imzml: Imzml, indices: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for block in imzml.packed(indices):
+        yield from block.spectra()
+
+
+def add_to_grid(image: np.ndarray, imzml: Imzml, indices: np.ndarray, values: np.ndarray) -> None:
+    """Adds each spectrum's values to its pixel, in place.
+
+    Args:
+        image: float64 [H, W, ...], the file's grid.
+        imzml: Says where each spectrum lies.
+        indices: int64 [n], numbers of spectra.
+        values: float64 [n, ...].
+    """
+    np.add.at(image, tuple(imzml.coordinates[indices].T), values)
+
+
+def total_ion_counts(imzml: Imzml, indices: np.ndarray) -> np.ndarray:
+    """Sums whole spectra.
+
+    Args:
+        imzml: An open file.
+        indices: int64 [n], numbers of spectra.
+
+    Returns:
+        float64 [n].
+    """
+    sums = [block.per_spectrum(block.intensity) for block in imzml.packed(indices)]
+    return np.concatenate([np.zeros(0), *sums])
 
 
 def tic_image(imzml: Imzml) -> np.ndarray:
     """Returns the total ion count over the whole spectrum, float64 [H, W], 0 where not measured."""
-    return _on_grid(imzml, imzml.tic())
+    image = np.zeros(imzml.shape)
+    add_to_grid(image, imzml, np.arange(imzml.n), imzml.tic())
+    return image
 
 
 def tic_is_meaningful(imzml: Imzml) -> bool:
@@ -177,7 +239,7 @@ def normalize(
     if kind not in ("tic", "none"):
         raise InputError("ion images", "normalization", f"is {kind!r}", "one of tic, none")
     weight = np.zeros(mask.shape)
-    weight[mask] = tic_weights(tic_image[mask].astype(np.float64)) if kind == "tic" else 1.0
+    weight[mask] = size_weights(tic_image[mask].astype(np.float64)) if kind == "tic" else 1.0
     return (images * weight[..., None]).astype(np.float32)
 
 
