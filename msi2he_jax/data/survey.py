@@ -28,6 +28,7 @@ from msi2he_jax.msi.axes import (
     relative_spacing_ppm,
 )
 from msi2he_jax.msi.imzml import Imzml, open_imzml
+from msi2he_jax.msi.normalization import size_weights, spectrum_sizes
 from msi2he_jax.msi.peaks import Peaks, pick_peaks
 from msi2he_jax.msi.spectra import is_discrete, summed_spectrum
 
@@ -199,7 +200,7 @@ def sample_spectrum(
         imzml,
         axis,
         method=recipe.method,
-        normalization="tic" if normalize else "none",
+        weight=size_weights(spectrum_sizes(imzml, "tic" if normalize else "none")),
         pixels=pixels,
         gap_tol_da=gap_tol_da,
     )
@@ -225,7 +226,7 @@ def choose_peaks(axis: MassAxis, spectrum: np.ndarray, recipe: Recipe) -> Peaks:
     Raises:
         InputError: no peak is left.
     """
-    step_ppm = axis.step if axis.kind == "ppm" else axis.step / axis.mz[0] * 1e6
+    step_ppm = axis.step_ppm(axis.mz[0])
     return pick_peaks(
         axis,
         spectrum,

@@ -10,9 +10,13 @@ import numpy as np
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.imzml import Imzml
 
-KINDS = ("ppm", "fixed_da")
+KINDS = ("ppm", "fixed_da", "tof", "orbitrap")
+REFERENCE_MZ = 200.0
+# Relative bin width grows as this power of m/z.
+_POWERS = {"ppm": 0.0, "tof": -0.5, "orbitrap": 0.5}
 _MOST_BINS = 50_000_000
 _SAMPLED_SPECTRA = 200
+_SLACK_BINS = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,9 +24,10 @@ class MassAxis:
     """Increasing m/z values; a bin reaches half-way to its neighbours.
 
     Attributes:
-        kind: "ppm" (each bin the same relative step from the one before) or "fixed_da".
+        kind: "ppm" (each bin the same relative step from the one before), "fixed_da", "tof"
+            (uniform in sqrt(m/z)) or "orbitrap" (uniform in 1 / sqrt(m/z)).
         mz: float64 [M], bin centres; the last is not below the range's end.
-        step: In ppm or Da, according to `kind`.
+        step: Bin width: Da for "fixed_da", else ppm; for "tof" and "orbitrap" at m/z 200.
     """
 
     kind: str
@@ -40,16 +45,26 @@ class MassAxis:
     @property
     def half_width(self) -> float:
         """Half the step at the lower end, in Da."""
-        return self.step / 2 * (self.mz[0] * 1e-6 if self.kind == "ppm" else 1.0)
+        if self.kind == "fixed_da":
+            return self.step / 2
+        return self.step_ppm(self.mz[0]) / 2 * (self.mz[0] * 1e-6)
+
+    def step_ppm(self, mz):
+        """Returns the bin width at an m/z.
+
+        Args:
+            mz: m/z, a scalar or float64 [...].
+
+        Returns:
+            ppm, the same shape.
+        """
+        if self.kind == "fixed_da":
+            return self.step / mz * 1e6
+        return self.step * (mz / REFERENCE_MZ) ** _POWERS[self.kind]
 
     def first_not_below(self, mz: np.ndarray) -> np.ndarray:
         """Returns the first bin whose centre is >= each m/z (M where none is), int64, any shape."""
-        if self.kind == "ppm":
-            with np.errstate(divide="ignore"):
-                guess = np.log(np.maximum(mz, 0) / self.mz[0]) / np.log1p(self.step * 1e-6)
-        else:
-            guess = (mz - self.mz[0]) / self.step
-        return _refine(self.mz, mz, guess)
+        return _refine(self.mz, mz, _bins_above(self.kind, self.mz[0], self.step, mz))
 
     def nearest(self, mz: np.ndarray) -> np.ndarray:
         """Returns the bin each m/z falls in, int64, any shape; -1 outside the axis.
@@ -72,22 +87,58 @@ def _refine(centres: np.ndarray, mz: np.ndarray, guess: np.ndarray) -> np.ndarra
     return index + ((index < size) & (centres[np.minimum(index, size - 1)] < mz))
 
 
+def _root_step(kind: str, step: float) -> float:
+    """Returns the step in sqrt(m/z), or 1 / sqrt(m/z), that is `step` ppm wide at m/z 200."""
+    root = np.sqrt(REFERENCE_MZ)
+    return step * 1e-6 / 2 * (root if kind == "tof" else 1 / root)
+
+
+def _bins_above(kind: str, mz_min: float, step: float, mz) -> np.ndarray:
+    """Returns how many steps each m/z lies above the first centre, float64, any shape."""
+    if kind == "fixed_da":
+        return (mz - mz_min) / step
+    with np.errstate(divide="ignore"):
+        if kind == "ppm":
+            return np.log(np.maximum(mz, 0) / mz_min) / np.log1p(step * 1e-6)
+        root = np.sqrt(np.maximum(mz, 0))
+        if kind == "tof":
+            return (root - np.sqrt(mz_min)) / _root_step(kind, step)
+        return (1 / np.sqrt(mz_min) - 1 / root) / _root_step(kind, step)
+
+
+def _centres(kind: str, mz_min: float, step: float, count: int) -> np.ndarray:
+    """Returns the first `count` centres, float64 [count]; infinite beyond an Orbitrap's end."""
+    steps = np.arange(count)
+    if kind == "ppm":
+        return mz_min * np.exp(steps * np.log1p(step * 1e-6))
+    if kind == "fixed_da":
+        return mz_min + steps * step
+    steps = steps * _root_step(kind, step) * np.sqrt(mz_min)
+    if kind == "tof":
+        return mz_min * (1 + steps / mz_min) ** 2
+    with np.errstate(divide="ignore"):
+        return mz_min / np.maximum(1 - steps, 0) ** 2
+
+
 def mass_axis(kind: str = "ppm", *, mz_min: float, mz_max: float, step: float) -> MassAxis:
     """Makes a mass axis.
 
     Args:
-        kind: "ppm": m[i + 1] = m[i] * (1 + step * 1e-6); "fixed_da": m[i + 1] = m[i] + step.
+        kind: "ppm": m[i + 1] = m[i] * (1 + step * 1e-6); "fixed_da": m[i + 1] = m[i] + step;
+            "tof": uniform in sqrt(m/z); "orbitrap": uniform in 1 / sqrt(m/z).
         mz_min: First centre, m/z.
-        mz_max: The last centre is the first one that is not below this.
-        step: ppm or Da.
+        mz_max: The last centre is the first one that is not below this (by a millionth of a bin).
+        step: Da for "fixed_da", ppm for the others; for "tof" and "orbitrap" it is the bin width at
+            m/z 200, and the relative width goes as sqrt(200 / mz), or sqrt(mz / 200).
 
     Raises:
-        InputError: an unknown kind, an empty range, a step that is not positive, or too many bins.
+        InputError: an unknown kind, an empty range, a step that is not positive, too many bins, or
+            bins too wide for the range.
 
     Source:
         SpectralAnalysis, InterpolationPPMRebinZeroFilling and InterpolationRebinZeroFilling, which
         stop at the last centre not above the range's end; one more is kept here, so that a channel
-        at the end of the range has a bin.
+        at the end of the range has a bin. "tof" and "orbitrap" are its axes of those names.
     """
     if kind not in KINDS:
         raise InputError("mass axis", "kind", f"is {kind!r}", f"one of {', '.join(KINDS)}")
@@ -95,18 +146,19 @@ def mass_axis(kind: str = "ppm", *, mz_min: float, mz_max: float, step: float) -
         raise InputError("mass axis", "range", f"{mz_min} to {mz_max} m/z is not a range")
     if not 0 < step < np.inf:
         raise InputError("mass axis", "step", f"is {step}, must be positive")
-    per_bin = np.log1p(step * 1e-6) if kind == "ppm" else step
-    span = np.log(mz_max / mz_min) if kind == "ppm" else mz_max - mz_min
-    count = int(np.ceil(span / per_bin * (1 - 1e-12))) + 1
+    # A millionth of a bin is spared, so that a range ending on a centre gains none by rounding.
+    span = _bins_above(kind, mz_min, step, mz_max) - _SLACK_BINS
+    count = max(int(np.ceil(span)), 0) + 1
     if count > _MOST_BINS:
         hint = "choose a larger step or a smaller range"
         raise InputError("mass axis", "step", f"{step} makes {count} bins", hint)
-    steps = np.arange(count) * per_bin
-    mz = mz_min * np.exp(steps) if kind == "ppm" else mz_min + steps
+    mz = _centres(kind, mz_min, step, count)
+    if not (np.isfinite(mz[-1]) and (np.diff(mz) > 0).all()):
+        raise InputError("mass axis", "step", f"{step} does not suit {mz_min} to {mz_max} m/z")
     return MassAxis(kind, mz, float(step))
 
 
-def estimate_axis_step_ppm(imzml: Imzml) -> float:
+def estimate_axis_step_ppm(imzml: Imzml, kind: str = "ppm") -> float:
     """Suggests a relative bin width from up to 200 spectra spread over the file.
 
     Profile spectra: the 10th percentile of their relative spacing, so that few apexes are lost.
@@ -116,11 +168,14 @@ def estimate_axis_step_ppm(imzml: Imzml) -> float:
 
     Args:
         imzml: An open file.
+        kind: "ppm", "tof" or "orbitrap", the axis it is for.
 
     Returns:
-        ppm.
+        ppm; for "tof" and "orbitrap" at m/z 200.
     """
-    gaps = relative_spacing_ppm(imzml)
+    mz, gaps = _sampled_gaps(imzml)
+    mz = np.maximum(mz, 1e-12)
+    gaps = gaps / mz * 1e6 / (mz / REFERENCE_MZ) ** _POWERS[kind]
     if not len(gaps):
         return 100.0
     profile = imzml.spectrum_type == "profile"

@@ -15,6 +15,7 @@ from msi2he_jax.msi.axes import (
     sample_indices,
 )
 from msi2he_jax.msi.imzml import Imzml
+from msi2he_jax.msi.normalization import size_weights as tic_weights
 from msi2he_jax.msi.peaks import Peaks, pick_peaks
 from msi2he_jax.msi.rebinning import LinearSum, check_method, interpolate, rebin
 
@@ -36,7 +37,6 @@ __all__ = [
 ]
 
 MIN_TIC_CHANNELS = 20
-TIC_FLOOR = 0.05
 
 
 class CentroidInterpolationWarning(UserWarning):
@@ -84,7 +84,7 @@ def summed_spectrum(
     axis: MassAxis,
     *,
     method: str | None = None,
-    normalization: str = "none",
+    weight: np.ndarray | None = None,
     pixels: np.ndarray | None = None,
     gap_tol_da: float | None = None,
 ) -> np.ndarray:
@@ -94,7 +94,7 @@ def summed_spectrum(
         imzml: An open file.
         axis: M bins.
         method: "linear" or "sum"; None: `rebin_method`.
-        normalization: "none", or "tic": each spectrum over its total, floored as in `tic_weights`.
+        weight: float64 [n], a factor for each spectrum of the file, as `size_weights`; None for 1.
         pixels: Which spectra: None for all, bool [H, W], bool [n], or numbers of spectra.
         gap_tol_da: Da; for "linear", wider gaps between points are not interpolated.
 
@@ -112,12 +112,10 @@ def summed_spectrum(
     if method == "linear" and rebin_method(imzml) == "sum" and imzml.spectrum_type != "profile":
         _warn_inflation(imzml, axis)
     indices = spectrum_indices(imzml, pixels)
-    weight = np.ones(imzml.n) if normalization == "none" else None
-    if normalization == "tic":
-        weight = tic_weights(imzml.tic())
-    if weight is None:
-        why = f"is {normalization!r}"
-        raise InputError("summed spectrum", "normalization", why, "one of none, tic")
+    weight = np.ones(imzml.n) if weight is None else np.asarray(weight, np.float64)
+    if weight.shape != (imzml.n,):
+        why = f"has shape {weight.shape}, the file {imzml.n} spectra"
+        raise InputError(imzml.path, "weight", why)
     if imzml.shares_mz:
         return _sum_shared(imzml, axis, method, weight, indices, gap_tol_da)
     return _sum_apart(imzml, axis, method, weight, indices, gap_tol_da)
@@ -149,21 +147,6 @@ def _sum_apart(imzml, axis, method, weight, indices, gap_tol_da) -> np.ndarray:
             y = block.intensity * np.repeat(chosen, np.diff(block.starts))
             total += rebin(block.mz, y, axis, method="sum")
     return lines.total() if method == "linear" else total
-
-
-def tic_weights(tic: np.ndarray) -> np.ndarray:
-    """Returns 1 / total ion count with a floor, so that empty pixels do not explode.
-
-    Args:
-        tic: float64 [...], total ion counts.
-
-    Returns:
-        float64, same shape: 1 / max(tic, 5 % of the median positive total); 0 where all are 0.
-    """
-    positive = tic[tic > 0]
-    if not positive.size:
-        return np.zeros(tic.shape)
-    return 1.0 / np.maximum(tic, TIC_FLOOR * np.median(positive))
 
 
 def spectrum_indices(imzml: Imzml, pixels: np.ndarray | None) -> np.ndarray:
