@@ -33,6 +33,7 @@ VERBS = [
     "evaluate",
     "register",
     "report",
+    "export",
     "doctor",
 ]
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,15 @@ from msi2he_jax.errors import InputError
 from msi2he_jax.interop.torch_file import read_state_dict, write_state_dict
 from msi2he_jax.io_safety import existing_file
 from msi2he_jax.models import naming
-from msi2he_jax.training.state import Average, Graphs, Network, TrainState
+from msi2he_jax.training import checkpoint
+from msi2he_jax.training.state import (
+    Average,
+    Graphs,
+    Network,
+    TrainState,
+    build_graphs,
+    discriminator_shapes,
+)
 
 GENERATOR, DISCRIMINATOR = "latest_net_G.pth", "latest_net_D.pth"
 _COUNTER = "num_batches_tracked"  # Kept by PyTorch, used by neither.
@@ -146,6 +155,40 @@ def begin_from(
     average = state.average and Average(generator.params, generator.stats)
     state = dataclasses.replace(state, generator=generator, discriminator=judge, average=average)
     return jax.tree.map(jnp.copy, state)  # No two parts may share arrays: a step donates them.
+
+
+def write_run(
+    run_dir: str | os.PathLike, which: str, folder: str | os.PathLike
+) -> Iterator[tuple[Path, int]]:
+    """Writes the networks of a run; best checkpoints hold no discriminator.
+
+    Args:
+        run_dir: The run's folder.
+        which: `"best"` or `"latest"`.
+        folder: Gets `latest_net_G.pth` and, where there is one, `latest_net_D.pth`.
+
+    Yields:
+        Each file and its number of arrays.
+
+    Raises:
+        InputError: no such run, or the original has no such network.
+    """
+    restored = checkpoint.restore_generator(run_dir, which)
+    config, graphs = restored.config, build_graphs(restored.config)
+    module = nnx.merge(graphs.generator, restored.params, restored.stats, copy=True)
+    names = naming.generator_names(module, config.model)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_network(Path(folder) / GENERATOR, names, restored.params, restored.stats)
+    yield Path(folder) / GENERATOR, len(names)
+    saved, _ = checkpoint.read_newest(Path(run_dir) / "checkpoints" / which)
+    if any(name.startswith("discriminator.params.") for name in saved.arrays):
+        params, stats = discriminator_shapes(config)
+        params = checkpoint.fill(params, saved.arrays, "discriminator.params")
+        stats = checkpoint.fill(stats, saved.arrays, "discriminator.stats")
+        module = nnx.merge(graphs.discriminator, params, stats, copy=True)
+        names = naming.discriminator_names(module, config.discriminator)
+        write_network(Path(folder) / DISCRIMINATOR, names, params, stats)
+        yield Path(folder) / DISCRIMINATOR, len(names)
 
 
 def _begun(network: Network, path: Path, names: dict[naming.Path, str]) -> Network:

@@ -89,6 +89,11 @@ def parameter_shapes(config: Any) -> tuple[Any, Any]:
     return jax.eval_shape(lambda: _split(_generator(config)))[1:]
 
 
+def discriminator_shapes(config: Any) -> tuple[Any, Any]:
+    """Returns shapes and dtypes of the discriminator's parameters and statistics."""
+    return jax.eval_shape(lambda: _split(_discriminator(config)))[1:]
+
+
 def create_train_state(
     config: Any,
     generator_optimizer: optax.GradientTransformation,
