@@ -8,7 +8,7 @@ from msi2he_jax.errors import InputError
 
 METHODS = ("pca", "tsne", "umap")
 _FEWEST_TO_EMBED = 16
-_PERCENTILES = (1.0, 99.0)
+PERCENTILES = (1.0, 99.0)
 
 
 def project(
@@ -58,7 +58,7 @@ def _embed(pixels: np.ndarray, method: str, seed: int) -> np.ndarray:
     """Returns float64 [n, 3]."""
     if method == "pca" or len(pixels) < _FEWEST_TO_EMBED or pixels.shape[1] < 2:
         return principal_components(pixels, 3)
-    return _tsne(pixels, seed) if method == "tsne" else _umap(pixels, seed)
+    return _tsne(pixels, seed) if method == "tsne" else umap_embedding(pixels, seed)
 
 
 def principal_components(pixels: np.ndarray, count: int) -> np.ndarray:
@@ -72,17 +72,30 @@ def principal_components(pixels: np.ndarray, count: int) -> np.ndarray:
         float64 [n, count], by falling variance, each with its largest loading positive; components
         beyond the data's rank are 0.
     """
-    scores = np.zeros((len(pixels), count))
-    if pixels.shape[1] == 0:
-        return scores
-    variance, axes = np.linalg.eigh(pixels.T @ pixels)
+    return pixels @ principal_axes(pixels.T @ pixels, count)
+
+
+def principal_axes(gram: np.ndarray, count: int) -> np.ndarray:
+    """Returns the leading principal axes of a Gram matrix.
+
+    Args:
+        gram: float64 [K, K], of centred channels.
+        count: Number of axes.
+
+    Returns:
+        float64 [K, count], by falling variance, each of length 1 with its largest loading
+        positive; axes beyond the rank are 0.
+    """
+    found = np.zeros((len(gram), count))
+    if len(gram) == 0:
+        return found
+    variance, axes = np.linalg.eigh(gram)
     real = variance > 1e-10 * max(variance[-1], 1e-300)
     axes = axes[:, real][:, ::-1][:, :count]
     if axes.shape[1]:
         largest = np.abs(axes).argmax(axis=0)
-        axes = axes * np.sign(axes[largest, np.arange(axes.shape[1])])
-    scores[:, : axes.shape[1]] = pixels @ axes
-    return scores
+        found[:, : axes.shape[1]] = axes * np.sign(axes[largest, np.arange(axes.shape[1])])
+    return found
 
 
 def _tsne(pixels: np.ndarray, seed: int) -> np.ndarray:
@@ -97,7 +110,16 @@ def _tsne(pixels: np.ndarray, seed: int) -> np.ndarray:
         return tsne.fit_transform(pixels).astype(np.float64)
 
 
-def _umap(pixels: np.ndarray, seed: int) -> np.ndarray:
+def umap_embedding(pixels: np.ndarray, seed: int) -> np.ndarray:
+    """Embeds pixels by UMAP.
+
+    Args:
+        pixels: float [n, K], channels of mean 0 and variance 1.
+        seed: Makes it deterministic.
+
+    Returns:
+        float64 [n, 3].
+    """
     import umap
 
     reducer = umap.UMAP(
@@ -108,7 +130,7 @@ def _umap(pixels: np.ndarray, seed: int) -> np.ndarray:
 
 def _stretch(components: np.ndarray) -> np.ndarray:
     """Maps each component [n, 3] from its 1st to 99th percentile on 0 to 255, uint8."""
-    low, high = np.percentile(components, _PERCENTILES, axis=0)
+    low, high = np.percentile(components, PERCENTILES, axis=0)
     varies = high > low
     width = np.where(varies, high - low, 1.0)
     level = np.where(varies, (components - low) / width, 0.0)
