@@ -15,7 +15,6 @@ from msi2he_jax.msi.axes import (
     sample_indices,
 )
 from msi2he_jax.msi.imzml import Imzml
-from msi2he_jax.msi.normalization import size_weights as tic_weights
 from msi2he_jax.msi.peaks import Peaks, pick_peaks
 from msi2he_jax.msi.rebinning import LinearSum, check_method, interpolate, rebin
 
@@ -33,7 +32,6 @@ __all__ = [
     "rebin",
     "rebin_method",
     "summed_spectrum",
-    "tic_weights",
 ]
 
 MIN_TIC_CHANNELS = 20
