@@ -96,7 +96,8 @@ def plan_cohort(
     total, count = np.zeros(len(axis.mz)), 0
     summing = functools.partial(surveying.sample_spectrum, axis=axis, recipe=recipe, gap_tol_da=gap)
     for _, (spectrum, spectra) in each(summing, deciding):
-        total, count = total + spectrum, count + spectra
+        size = spectrum.sum() if recipe.mean_spectra else 1.0
+        total, count = total + spectrum / (size or 1.0), count + spectra
     plan = make_plan(
         manifest,
         list(surveys.values()),

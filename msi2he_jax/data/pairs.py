@@ -16,8 +16,9 @@ from msi2he_jax.data.provenance import axis_of, peaks_of
 from msi2he_jax.errors import InputError
 from msi2he_jax.histology import Histology, read_histology, tissue_mask
 from msi2he_jax.io_safety import LIMITS
-from msi2he_jax.msi.images import add_to_grid, ion_values, normalize, total_ion_counts
+from msi2he_jax.msi.images import add_to_grid, ion_values, normalize
 from msi2he_jax.msi.imzml import Imzml, open_imzml
+from msi2he_jax.msi.normalization import spectrum_sizes
 from msi2he_jax.msi.projection import project
 from msi2he_jax.msi.ranges import spectrum_ranges
 from msi2he_jax.msi.spectra import is_discrete
@@ -129,9 +130,7 @@ def measure(imzml: Imzml, provenance: dict[str, Any], indices: np.ndarray) -> Me
     options = {name: rebin[name] for name in ("window", "method", "gap_tol_da")}
     peaks, axis = peaks_of(provenance), axis_of(provenance)
     values = ion_values(imzml, peaks, axis, **options, indices=indices)
-    if provenance["normalization"] == "none":
-        return Measured(values, np.ones(len(indices)))
-    return Measured(values, total_ion_counts(imzml, indices))
+    return Measured(values, spectrum_sizes(imzml, provenance["normalization"], indices=indices))
 
 
 def _laid_out(imzml: Imzml, parts: Iterable[Measured], peaks: int) -> tuple[np.ndarray, ...]:

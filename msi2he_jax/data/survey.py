@@ -51,6 +51,8 @@ class Survey:
         pixel_size_um: (y, x), um.
         sha256: Of imzml, ibd, histology and landmarks.
         doubts: What is odd in the imzML.
+        spectra: How many the file holds.
+        ibd_bytes: Size of the .ibd, bytes.
     """
 
     sample_id: str
@@ -63,6 +65,8 @@ class Survey:
     pixel_size_um: tuple[float, float]
     sha256: dict[str, str]
     doubts: tuple[str, ...]
+    spectra: int = 0
+    ibd_bytes: int = 0
 
 
 def survey_sample(sample: Sample) -> Survey:
@@ -88,6 +92,8 @@ def survey_sample(sample: Sample) -> Survey:
         pixel_size_um=msi_pixel_size_um(imzml, sample.msi_um_per_px, sample.msi_um_per_px_y),
         sha256={name: sha256(path) for name, path in files.items()},
         doubts=tuple(imzml.doubts),
+        spectra=imzml.n,
+        ibd_bytes=imzml.ibd_path.stat().st_size,
     )
 
 
@@ -177,35 +183,60 @@ def gap_tolerance_da(surveys: Sequence[Survey], recipe: Recipe) -> float | None:
 
 
 def sample_spectrum(
-    sample: Sample, axis: MassAxis, recipe: Recipe, gap_tol_da: float | None
+    sample: Sample,
+    axis: MassAxis,
+    recipe: Recipe,
+    gap_tol_da: float | None,
+    *,
+    bounds: tuple[int, int] | None = None,
+    floor: float | None = None,
 ) -> tuple[np.ndarray, int]:
-    """Sums a sample's spectra as the recipe says; sums of samples add.
+    """Sums a sample's spectra, or a range of them, as the recipe says; sums of ranges add.
 
     Args:
         sample: One sample.
         axis: M bins.
         recipe: Decides rebinning, normalisation, and whether only tissue counts.
         gap_tol_da: Da, see `gap_tolerance_da`.
+        bounds: The first spectrum and the one after the last; None for all.
+        floor: `size_floor` of the `sample_sizes` of all ranges; None where all are summed here.
 
     Returns:
         float64 [M], and how many spectra went into it.
     """
     imzml = open_imzml(sample.imzml)
+    pixels = _counted_pixels(sample, imzml, recipe)
+    spectra = np.arange(*(bounds or (0, imzml.n)))
+    weight = np.zeros(imzml.n)
+    weight[spectra] = size_weights(_sizes(imzml, recipe, spectra), floor)
+    counted = spectra[pixels[tuple(imzml.coordinates[spectra].T)]]
+    options = {"method": recipe.method, "gap_tol_da": gap_tol_da}
+    return summed_spectrum(imzml, axis, weight=weight, pixels=counted, **options), len(counted)
+
+
+def sample_sizes(sample: Sample, recipe: Recipe, bounds: tuple[int, int]) -> np.ndarray:
+    """Measures the spectra that the summed spectrum divides by their size, float64 [n].
+
+    Args:
+        sample: One sample.
+        recipe: Decides whether sizes count; where they do not, all are 1.
+        bounds: The first spectrum and the one after the last.
+    """
+    return _sizes(open_imzml(sample.imzml), recipe, np.arange(*bounds))
+
+
+def _sizes(imzml: Imzml, recipe: Recipe, spectra: np.ndarray) -> np.ndarray:
+    kind = "tic" if recipe.mean_spectra and not is_discrete(imzml) else "none"
+    return spectrum_sizes(imzml, kind, indices=spectra)
+
+
+def _counted_pixels(sample: Sample, imzml: Imzml, recipe: Recipe) -> np.ndarray:
+    """Returns the pixels whose spectra are summed, bool [H, W]."""
     pixels = measured_region(imzml, sample.msi_roi)
-    if recipe.tissue_only and sample.landmarks is not None:
-        tissue = pixels & _tissue_on_msi(sample, imzml)
-        pixels = tissue if tissue.sum() >= _FEWEST_TISSUE_PIXELS else pixels
-    normalize = recipe.mean_spectra and not is_discrete(imzml)
-    spectrum = summed_spectrum(
-        imzml,
-        axis,
-        method=recipe.method,
-        weight=size_weights(spectrum_sizes(imzml, "tic" if normalize else "none")),
-        pixels=pixels,
-        gap_tol_da=gap_tol_da,
-    )
-    total = spectrum.sum() if recipe.mean_spectra else 1.0
-    return spectrum / (total or 1.0), int(pixels.sum())
+    if not recipe.tissue_only or sample.landmarks is None:
+        return pixels
+    tissue = pixels & _tissue_on_msi(sample, imzml)
+    return tissue if tissue.sum() >= _FEWEST_TISSUE_PIXELS else pixels
 
 
 def _tissue_on_msi(sample: Sample, imzml: Imzml) -> np.ndarray:

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.axes import MassAxis
 from msi2he_jax.msi.imzml import Imzml
-from msi2he_jax.msi.normalization import size_weights
+from msi2he_jax.msi.normalization import KINDS, size_weights
 from msi2he_jax.msi.peaks import Peaks
 from msi2he_jax.msi.ranges import spectrum_ranges
 from msi2he_jax.msi.rebinning import check_method, interpolate
@@ -193,20 +193,6 @@ def add_to_grid(image: np.ndarray, imzml: Imzml, indices: np.ndarray, values: np
     np.add.at(image, tuple(imzml.coordinates[indices].T), values)
 
 
-def total_ion_counts(imzml: Imzml, indices: np.ndarray) -> np.ndarray:
-    """Sums whole spectra.
-
-    Args:
-        imzml: An open file.
-        indices: int64 [n], numbers of spectra.
-
-    Returns:
-        float64 [n].
-    """
-    sums = [block.per_spectrum(block.intensity) for block in imzml.packed(indices)]
-    return np.concatenate([np.zeros(0), *sums])
-
-
 def tic_image(imzml: Imzml) -> np.ndarray:
     """Returns the total ion count over the whole spectrum, float64 [H, W], 0 where not measured."""
     image = np.zeros(imzml.shape)
@@ -220,15 +206,16 @@ def tic_is_meaningful(imzml: Imzml) -> bool:
 
 
 def normalize(
-    images: np.ndarray, tic_image: np.ndarray, mask: np.ndarray, kind: str = "tic"
+    images: np.ndarray, size_image: np.ndarray, mask: np.ndarray, kind: str = "tic"
 ) -> np.ndarray:
-    """Divides ion images by the total ion count, floored.
+    """Divides ion images by the size of each pixel's spectrum, floored.
 
     Args:
         images: [H, W, K].
-        tic_image: [H, W], total ion counts.
+        size_image: [H, W], sizes of the spectra, such as total ion counts.
         mask: bool [H, W], measured pixels.
-        kind: "tic": value / max(tic, 5 % of the mask's median positive tic); "none": unchanged.
+        kind: "none": unchanged; any other of `normalization.KINDS`: value / max(size, 5 % of the
+            mask's median positive size).
 
     Returns:
         float32 [H, W, K], 0 outside the mask; fractions of the total for "tic".
@@ -236,10 +223,12 @@ def normalize(
     Raises:
         InputError: an unknown kind.
     """
-    if kind not in ("tic", "none"):
-        raise InputError("ion images", "normalization", f"is {kind!r}", "one of tic, none")
+    if kind not in KINDS:
+        raise InputError(
+            "ion images", "normalization", f"is {kind!r}", f"one of {', '.join(KINDS)}"
+        )
     weight = np.zeros(mask.shape)
-    weight[mask] = size_weights(tic_image[mask].astype(np.float64)) if kind == "tic" else 1.0
+    weight[mask] = 1.0 if kind == "none" else size_weights(size_image[mask].astype(np.float64))
     return (images * weight[..., None]).astype(np.float32)
 
 

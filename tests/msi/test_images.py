@@ -101,8 +101,8 @@ def test_tic_normalisation_is_floored():
     np.testing.assert_array_equal(
         images.normalize(stack, tic, mask, kind="none")[mask], stack[mask]
     )
-    with pytest.raises(InputError, match="normalization: is 'rms'"):
-        images.normalize(stack, tic, mask, kind="rms")
+    with pytest.raises(InputError, match="normalization: is 'sum'"):
+        images.normalize(stack, tic, mask, kind="sum")
 
 
 def test_scale_pools_the_masked_pixels_of_all_images():
