@@ -33,41 +33,98 @@ flags.DEFINE_enum(
     "What the flags below are when not given.",
     flag_values=FLAGS,
 )
-flags.DEFINE_integer("peaks", None, "Most peaks; both presets: 50.", flag_values=FLAGS)
-flags.DEFINE_enum(
-    "view",
+_NUMBERS = {  # Name: (least, most, help). By default all are the preset's.
+    "target_um_per_px": (
+        1e-6,
+        1e6,
+        "Pixel size of all pairs, um; recommended: half the finest MSI pixel. Paper: the longest "
+        "side of each pair becomes 256 px.",
+    ),
+    "mz_min": (1e-6, 1e6, "Start of the mass axis, m/z."),
+    "mz_max": (1e-6, 1e6, "End of the mass axis, m/z."),
+    "axis_step": (
+        1e-6,
+        1e6,
+        "Bin width: ppm (at m/z 200 for tof and orbitrap; estimated from the spectra if absent), "
+        "or Da for fixed_da (paper: 0.01).",
+    ),
+    "exclude_ppm": (0, 1e6, "How near a peak may lie to an excluded m/z, ppm; 30."),
+    "recalibrate_ppm": (1e-3, 1e4, "Largest mass shift that is looked for, ppm; 50."),
+    "prominence": (0, 1, "Least prominence of a peak, as a fraction of its height; 0."),
+    "min_snr": (0, 1e6, "Least height of a peak over the noise between peaks; 0."),
+    "peak_ppm": (1e-3, 1e5, "Half width of the windows of --peak_list, ppm; 15."),
+    "reference_mz": (1e-6, 1e6, "m/z of the ion that --normalization=reference divides by."),
+    "reference_ppm": (1e-3, 1e5, "How far from it signal counts, ppm; 20."),
+    "max_fdr": (1e-6, 1, "Keeps annotations of --peak_list with an fdr up to this."),
+}
+_WHOLE = {
+    "peaks": (1, 10_000, "Most peaks; both presets: 50."),
+    "smoothing_points": (5, 1001, "Window of --smoothing, an odd number of points; 5."),
+    "baseline_points": (3, 1001, "Window of --baseline, an odd number of points; 101."),
+    "seed": (0, 2**32 - 1, "For the split and t-SNE or UMAP; 0."),
+}
+_CHOICES = {
+    "axis": (
+        "ppm|fixed_da|tof|orbitrap",
+        "How bins grow with m/z: by the same ppm, not at all, or as a time-of-flight or Orbitrap "
+        "analyser resolves; recommended: ppm, paper: fixed_da.",
+    ),
+    "rebin": (
+        "linear|sum",
+        "Interpolate spectra or sum them into bins; recommended: by spectrum type, paper: linear.",
+    ),
+    "duplicates": ("refuse|first|sum", "Several spectra at one position; refuse."),
+    "smoothing": ("none|savgol|gaussian", "Of profile spectra, before rebinning; none."),
+    "baseline": (
+        "none|snip|tophat|median",
+        "Baseline to take from under profile spectra, before rebinning; none.",
+    ),
+    "recalibrate": (
+        "none|sums|lock",
+        "Corrects each file's mass shift: against the cohort's peaks, or --lock_mz; none.",
+    ),
+    "normalization": (
+        "none|tic|rms|median|reference",
+        "What intensities are divided by, over the full spectrum; recommended: tic, paper: none.",
+    ),
+    "view": (
+        "pca|tsne|umap|auto",
+        "Three-channel view, where the manifest names none; auto takes the one that tells most "
+        "about the histology; both presets: pca.",
+    ),
+    "view_fit": (
+        "sample|train",
+        "Fit views to each sample, or once to the training split (pca, umap); sample.",
+    ),
+    "padding": ("white|black", "What lies beyond the slide; both presets: white."),
+}
+_LISTS = {
+    "exclude_mz": "m/z of solvent and matrix ions, never peaks.",
+    "exclude_background": "Names of known background ions, never peaks; such as dhb,chca,9aa,dan,"
+    "desi-positive,desi-negative.",
+    "lock_mz": "Lock masses for --recalibrate=lock, m/z.",
+}
+_SWITCHES = {
+    "deisotope": "Leave 13C isotopes of other peaks out; no.",
+    "tissue_only": "Choose peaks from spectra on tissue only; recommended: yes, paper: no.",
+}
+for _name, (_, _, _help) in _NUMBERS.items():
+    flags.DEFINE_float(_name, None, _help, flag_values=FLAGS)
+for _name, (_, _, _help) in _WHOLE.items():
+    flags.DEFINE_integer(_name, None, _help, flag_values=FLAGS)
+for _name, (_words, _help) in _CHOICES.items():
+    flags.DEFINE_enum(_name, None, _words.split("|"), _help, flag_values=FLAGS)
+for _name, _help in _LISTS.items():
+    flags.DEFINE_list(_name, None, _help, flag_values=FLAGS)
+for _name, _help in _SWITCHES.items():
+    flags.DEFINE_boolean(_name, None, _help, flag_values=FLAGS)
+flags.DEFINE_string(
+    "peak_list",
     None,
-    ["pca", "tsne", "umap"],
-    "Three-channel view, where the manifest names none; both presets: pca.",
+    "CSV or text file of m/z to take instead of picking peaks (METASPACE annotations, or a column "
+    "mz).",
     flag_values=FLAGS,
 )
-flags.DEFINE_float(
-    "target_um_per_px",
-    None,
-    "Pixel size of all pairs, um; recommended: half the finest MSI pixel. Paper: the longest side "
-    "of each pair becomes 256 px.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_enum(
-    "padding",
-    None,
-    ["white", "black"],
-    "What lies beyond the slide; both presets: white.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_float("mz_min", None, "Start of the mass axis, m/z.", flag_values=FLAGS)
-flags.DEFINE_float("mz_max", None, "End of the mass axis, m/z.", flag_values=FLAGS)
-flags.DEFINE_float(
-    "axis_step",
-    None,
-    "Bin width: ppm (recommended, by default estimated from the spectra) or Da (paper: 0.01).",
-    flag_values=FLAGS,
-)
-flags.DEFINE_list(
-    "exclude_mz", None, "m/z of solvent and matrix ions, never peaks.", flag_values=FLAGS
-)
-flags.DEFINE_float("exclude_ppm", None, "How near to them, ppm; 30.", flag_values=FLAGS)
-flags.DEFINE_integer("seed", None, "For the split and t-SNE or UMAP; 0.", flag_values=FLAGS)
 flags.DEFINE_integer("workers", 1, "Processes that read files.", flag_values=FLAGS)
 flags.DEFINE_enum(
     "on_error",
@@ -83,17 +140,13 @@ flags.DEFINE_boolean(
     "Go on with mixed spectrum types, polarities or m/z ranges.",
     flag_values=FLAGS,
 )
-RECIPE_FLAGS = (
-    "peaks",
-    "view",
-    "target_um_per_px",
-    "padding",
-    "mz_min",
-    "mz_max",
-    "axis_step",
-    "exclude_ppm",
-    "seed",
-)
+# Flags that are named otherwise in the recipe.
+_IN_RECIPE = {
+    "axis": "axis_kind",
+    "rebin": "method",
+    "peak_ppm": "listed_ppm",
+    "exclude_background": "background",
+}
 
 
 def run(values: flags.FlagValues, args: list[str]) -> None:
@@ -125,28 +178,50 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
 def _check(values: flags.FlagValues, args: list[str]) -> None:
     cli.no_positional(args)
     cli.require(values, "manifest", "out")
-    cli.require_range(values, "peaks", 1, 10_000)
     cli.require_range(values, "workers", 1, 1024)
-    cli.require_range(values, "seed", 0, 2**32 - 1)
-    for name in ("target_um_per_px", "mz_min", "mz_max", "axis_step"):
-        cli.require_range(values, name, 1e-6, 1e6)
-    cli.require_range(values, "exclude_ppm", 0, 1e6)
+    for name, (least, most, _) in {**_NUMBERS, **_WHOLE}.items():
+        cli.require_range(values, name, least, most)
     if None not in (values.mz_min, values.mz_max) and values.mz_min >= values.mz_max:
         raise InputError("--mz_min", "", f"is {values.mz_min:g}, not below --mz_max")
+    for name in ("smoothing_points", "baseline_points"):
+        if values[name].value is not None and values[name].value % 2 == 0:
+            raise InputError(f"--{name}", "", f"is {values[name].value}, must be odd")
+    needs = {"lock_mz": ("recalibrate", "lock"), "reference_mz": ("normalization", "reference")}
+    for name, (other, word) in needs.items():
+        if (values[other].value == word) != (values[name].value is not None):
+            raise InputError(f"--{name}", "", f"goes with --{other}={word}", "give both or neither")
 
 
 def _recipe(values: flags.FlagValues):
     from msi2he_jax.data.recipe import make_recipe
 
-    changes = {name: values[name].value for name in RECIPE_FLAGS}
+    names = [*_NUMBERS, *_WHOLE, *_CHOICES, *_SWITCHES]
+    changes = {_IN_RECIPE.get(name, name): values[name].value for name in names}
+    del changes["max_fdr"]  # Of the list, not of the recipe.
+    for name in ("exclude_mz", "lock_mz"):
+        changes[name] = _numbers(name, values[name].value)
+    if values.exclude_background:
+        from msi2he_jax.msi.background import ions
+
+        changes["background"] = tuple(values.exclude_background)
+        for name in values.exclude_background:
+            ions(name)  # Refuses unknown names before anything is read.
+    if values.peak_list:
+        from msi2he_jax.msi.peak_list import read_peak_list
+
+        listed = read_peak_list(values.peak_list, max_fdr=values.max_fdr)
+        changes |= {"listed_mz": tuple(listed.mz.tolist()), "listed_names": listed.names}
+        if listed.windows is not None:
+            changes["listed_windows"] = tuple(map(tuple, listed.windows.tolist()))
+    return make_recipe(values.preset, **changes, force=values.force)
+
+
+def _numbers(name: str, words: list[str] | None) -> tuple[float, ...] | None:
     try:
-        exclude = tuple(float(word) for word in values.exclude_mz or [])
+        return None if words is None else tuple(float(word) for word in words)
     except ValueError:
-        words = ",".join(values.exclude_mz)
-        raise InputError(
-            "--exclude_mz", "", f"{words!r} are not m/z", "as in 279.09,283.26"
-        ) from None
-    return make_recipe(values.preset, **changes, exclude_mz=exclude, force=values.force)
+        text = ",".join(words)
+        raise InputError(f"--{name}", "", f"{text!r} are not m/z", "as in 279.09,283.26") from None
 
 
 def _refuse_filled(out: Path, overwrite: bool) -> None:

@@ -16,48 +16,89 @@ class Recipe:
     Attributes:
         preset: "recommended" or "paper", before changes.
         peaks: Most peaks to pick.
-        axis_kind: "ppm" or "fixed_da".
-        axis_step: ppm or Da; None estimates it from the data.
+        duplicates: What to do with several spectra at one position, one of
+            `msi.imzml.DUPLICATES`.
+        axis_kind: One of `msi.axes.KINDS`.
+        axis_step: ppm (at m/z 200 for "tof" and "orbitrap") or Da; None estimates it.
         mz_min: Lower end of the mass axis, m/z; None takes the data's.
         mz_max: Upper end, m/z; None takes the data's.
         method: "linear", "sum", or None to choose by spectrum type.
+        smoothing: Of profile spectra, one of `msi.treatment.SMOOTHINGS`.
+        smoothing_points: Width of its window, an odd number of points.
+        baseline: What is taken from under profile spectra, one of `msi.treatment.BASELINES`.
+        baseline_points: Width of its window, an odd number of points.
+        recalibrate: "none", "sums" (each sample's mass shift against the cohort's peaks) or "lock"
+            (against `lock_mz`).
+        lock_mz: Lock masses, m/z.
+        recalibrate_ppm: Largest shift that is looked for, ppm.
         limit_gaps: Whether wide gaps between profile points are left empty.
         statistics: "train" or "all": whose spectra and intensities decide peaks and scaling.
         mean_spectra: Adds each sample's TIC-normalised mean spectrum, instead of plain sums.
         tissue_only: Sums only the spectra on tissue.
         min_separation_steps: Least distance of two peaks, in axis steps; 0 for none.
         exclude_mz: m/z of solvent and matrix ions that must not become peaks.
+        background: Names of known background ions (`msi.background`) to exclude as well.
         exclude_ppm: How near to them, ppm.
-        normalization: "tic" or "none"; "tic" is left out below 20 points per spectrum.
+        prominence: Least prominence of a peak, as a fraction of its height.
+        min_snr: Least height above the local level, in units of the noise.
+        deisotope: Whether 13C isotopes are left out.
+        listed_mz: A given list of m/z to take instead of picking peaks.
+        listed_names: Their names, or none.
+        listed_windows: (lower, upper) m/z of each, or none.
+        listed_ppm: Half width of their windows where they have none, ppm.
+        normalization: One of `msi.normalization.KINDS`; left out below 20 points per spectrum,
+            except "reference".
+        reference_mz: m/z of the reference ion.
+        reference_ppm: How far from it signal counts, ppm.
         transform: "sqrt" or "none", applied with the scaling to [0, 1].
         target_um_per_px: Pixel size of all pairs, um; None for half the finest MSI pixel.
         fit_px: Longest side of every pair, px, instead of one shared pixel size; 0 for none.
         padding: "white" or "black", where the slide ends.
-        view: "pca", "tsne" or "umap".
+        view: "pca", "tsne", "umap", or "auto": the one that tells most about the histology.
+        view_fit: "sample", or "train": fitted to the training split and applied to all.
         seed: For the split and the view.
         force: Goes on with mixed spectrum types, polarities or m/z ranges.
     """
 
     preset: str = "recommended"
     peaks: int = 50
+    duplicates: str = "refuse"
     axis_kind: str = "ppm"
     axis_step: float | None = None
     mz_min: float | None = None
     mz_max: float | None = None
     method: str | None = None
+    smoothing: str = "none"
+    smoothing_points: int = 5
+    baseline: str = "none"
+    baseline_points: int = 101
+    recalibrate: str = "none"
+    lock_mz: tuple[float, ...] = ()
+    recalibrate_ppm: float = 50.0
     limit_gaps: bool = True
     statistics: str = "train"
     mean_spectra: bool = True
     tissue_only: bool = True
     min_separation_steps: float = 3.0
     exclude_mz: tuple[float, ...] = ()
+    background: tuple[str, ...] = ()
     exclude_ppm: float = 30.0
+    prominence: float = 0.0
+    min_snr: float = 0.0
+    deisotope: bool = False
+    listed_mz: tuple[float, ...] = ()
+    listed_names: tuple[str, ...] = ()
+    listed_windows: tuple[tuple[float, float], ...] = ()
+    listed_ppm: float = 15.0
     normalization: str = "tic"
+    reference_mz: float | None = None
+    reference_ppm: float = 20.0
     transform: str = "sqrt"
     target_um_per_px: float | None = None
     fit_px: int = 0
     padding: str = "white"
     view: str = "pca"
+    view_fit: str = "sample"
     seed: int = 0
     force: bool = False
 
@@ -97,4 +138,6 @@ def make_recipe(preset: str, **changes) -> Recipe:
     given = {name: value for name, value in changes.items() if value is not None}
     if "target_um_per_px" in given:
         given["fit_px"] = 0
+    if given.get("axis_kind", PRESETS[preset].axis_kind) != PRESETS[preset].axis_kind:
+        given.setdefault("axis_step", None)  # The preset's is in another unit.
     return dataclasses.replace(PRESETS[preset], **given)
