@@ -11,7 +11,7 @@ import numpy as np
 
 from msi2he_jax.data.provenance import FORMAT, axis_record, peaks_record, versions
 from msi2he_jax.data.recipe import Recipe
-from msi2he_jax.data.survey import Survey, choose_peaks
+from msi2he_jax.data.survey import Survey, choose_peaks, size_kind
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import read_json, sha256
 from msi2he_jax.msi.axes import MassAxis
@@ -47,9 +47,9 @@ def make_plan(
     Raises:
         InputError: the spectrum holds no peak.
     """
-    peaks = choose_peaks(axis, spectrum, recipe)
-    discrete = _agreed([s.discrete for s in surveys])
-    tic = recipe.normalization == "tic" and not any(s.discrete for s in surveys)
+    polarity = _agreed([s.polarity for s in surveys])
+    peaks = choose_peaks(axis, spectrum, recipe, polarity)
+    discrete = any(s.discrete for s in surveys)
     target = recipe.target_um_per_px or min(min(s.pixel_size_um) for s in surveys) / 2
     return {
         "format": FORMAT,
@@ -61,14 +61,15 @@ def make_plan(
         "manifest": {"name": manifest.name, "sha256": sha256(manifest)},
         "spectra": {
             "spectrum_type": _agreed([s.spectrum_type for s in surveys]),
-            "polarity": _agreed([s.polarity for s in surveys]),
-            "discrete": discrete,
+            "polarity": polarity,
+            "discrete": _agreed([s.discrete for s in surveys]),
             "summed": spectra,
         },
         "axis": axis_record(axis),
         "rebin": {"method": recipe.method, "gap_tol_da": gap_tol_da, "window": "bounds"},
         "peaks": peaks_record(peaks),
-        "normalization": "tic" if tic else "none",
+        "peak_names": list(recipe.listed_names),
+        "normalization": size_kind(recipe.normalization, discrete),
         "scaling": {
             "transform": recipe.transform,
             "percentile": PERCENTILE,

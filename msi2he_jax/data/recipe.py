@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from msi2he_jax.errors import InputError
 
@@ -29,7 +30,7 @@ class Recipe:
         baseline_points: Width of its window, an odd number of points.
         recalibrate: "none", "sums" (each sample's mass shift against the cohort's peaks) or "lock"
             (against `lock_mz`).
-        lock_mz: Lock masses, m/z.
+        lock_mz: Lock masses, m/z; for "sums" filled in from the data.
         recalibrate_ppm: Largest shift that is looked for, ppm.
         limit_gaps: Whether wide gaps between profile points are left empty.
         statistics: "train" or "all": whose spectra and intensities decide peaks and scaling.
@@ -141,3 +142,19 @@ def make_recipe(preset: str, **changes) -> Recipe:
     if given.get("axis_kind", PRESETS[preset].axis_kind) != PRESETS[preset].axis_kind:
         given.setdefault("axis_step", None)  # The preset's is in another unit.
     return dataclasses.replace(PRESETS[preset], **given)
+
+
+def recipe_of(provenance: dict[str, Any]) -> Recipe:
+    """Returns the recipe a data set was made by; what it does not know is as by default.
+
+    Args:
+        provenance: Of the data set.
+    """
+    record = provenance.get("recipe", {})
+    known = {field.name for field in dataclasses.fields(Recipe)} & set(record)
+    return Recipe(**{name: _frozen(record[name]) for name in known})
+
+
+def _frozen(value: Any) -> Any:
+    """Turns JSON's lists back into tuples."""
+    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value

@@ -17,9 +17,11 @@ from msi2he_jax.data.pairs import (
     read_slide,
     slide_tissue,
 )
+from msi2he_jax.data.reading import read_spectra, sampled_spectrum
 from msi2he_jax.data.recipe import Recipe
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import sha256
+from msi2he_jax.msi import background
 from msi2he_jax.msi.axes import (
     MassAxis,
     estimate_axis_step_ppm,
@@ -29,6 +31,7 @@ from msi2he_jax.msi.axes import (
 )
 from msi2he_jax.msi.imzml import Imzml, open_imzml
 from msi2he_jax.msi.normalization import size_weights, spectrum_sizes
+from msi2he_jax.msi.peak_list import PeakList, peaks_at
 from msi2he_jax.msi.peaks import Peaks, pick_peaks
 from msi2he_jax.msi.spectra import is_discrete, summed_spectrum
 
@@ -69,14 +72,19 @@ class Survey:
     ibd_bytes: int = 0
 
 
-def survey_sample(sample: Sample) -> Survey:
+def survey_sample(sample: Sample, recipe: Recipe | None = None) -> Survey:
     """Opens a sample's MSI and hashes its files.
+
+    Args:
+        sample: One sample.
+        recipe: Decides on duplicates and the kind of mass axis.
 
     Raises:
         InputError: the imzML is damaged, its pixel size is not known, or landmarks are no good.
     """
     align(sample)  # Hours before they are used, so that all landmark files are known to be good.
-    imzml = open_imzml(sample.imzml)
+    recipe = recipe or Recipe()
+    imzml = open_imzml(sample.imzml, duplicates=recipe.duplicates)
     measured_region(imzml, sample.msi_roi)
     files = {"imzml": imzml.path, "ibd": imzml.ibd_path, "histology": sample.histology}
     files |= {"landmarks": sample.landmarks} if sample.landmarks else {}
@@ -84,7 +92,7 @@ def survey_sample(sample: Sample) -> Survey:
     return Survey(
         sample_id=sample.sample_id,
         mz_range=imzml.mz_range,
-        step_ppm=_step_ppm(imzml),
+        step_ppm=_step_ppm(imzml, recipe.axis_kind),
         gap_tol_da=estimate_gap_tol_da(imzml) if profile else float("inf"),
         spectrum_type=imzml.spectrum_type,
         polarity=imzml.polarity,
@@ -97,10 +105,11 @@ def survey_sample(sample: Sample) -> Survey:
     )
 
 
-def _step_ppm(imzml: Imzml) -> float:
+def _step_ppm(imzml: Imzml, kind: str) -> float:
     """Suggests a bin width; for channels a quarter of the least distance, so none are joined."""
+    kind = "ppm" if kind == "fixed_da" else kind
     gaps = relative_spacing_ppm(imzml) if is_discrete(imzml) else np.zeros(0)
-    return max(1.0, float(gaps.min()) / 4) if len(gaps) else estimate_axis_step_ppm(imzml)
+    return max(1.0, float(gaps.min()) / 4) if len(gaps) else estimate_axis_step_ppm(imzml, kind)
 
 
 def mixtures(surveys: Sequence[Survey]) -> list[str]:
@@ -172,7 +181,7 @@ def choose_axis(surveys: Sequence[Survey], recipe: Recipe) -> MassAxis:
     step = recipe.axis_step
     if step is None:
         ppm = min(s.step_ppm for s in surveys)
-        step = ppm if recipe.axis_kind == "ppm" else ppm * 1e-6 * low
+        step = ppm * 1e-6 * low if recipe.axis_kind == "fixed_da" else ppm
     return mass_axis(recipe.axis_kind, mz_min=low, mz_max=high, step=step)
 
 
@@ -204,7 +213,7 @@ def sample_spectrum(
     Returns:
         float64 [M], and how many spectra went into it.
     """
-    imzml = open_imzml(sample.imzml)
+    imzml, _ = read_spectra(sample.imzml, recipe, axis, gap_tol_da)
     pixels = _counted_pixels(sample, imzml, recipe)
     spectra = np.arange(*(bounds or (0, imzml.n)))
     weight = np.zeros(imzml.n)
@@ -214,20 +223,59 @@ def sample_spectrum(
     return summed_spectrum(imzml, axis, weight=weight, pixels=counted, **options), len(counted)
 
 
-def sample_sizes(sample: Sample, recipe: Recipe, bounds: tuple[int, int]) -> np.ndarray:
+def file_spectrum(
+    sample: Sample, axis: MassAxis, recipe: Recipe, gap_tol_da: float | None
+) -> np.ndarray:
+    """Sums some spectra of a sample's file, to recalibrate by.
+
+    Args:
+        sample: One sample.
+        axis: M bins.
+        recipe: Decides rebinning and treatment.
+        gap_tol_da: Da, see `gap_tolerance_da`.
+
+    Returns:
+        float64 [M], see `reading.sampled_spectrum`.
+    """
+    imzml, _ = read_spectra(sample.imzml, recipe, axis, gap_tol_da)
+    return sampled_spectrum(imzml, recipe, axis, gap_tol_da)
+
+
+def sample_sizes(
+    sample: Sample,
+    recipe: Recipe,
+    bounds: tuple[int, int],
+    *,
+    axis: MassAxis | None = None,
+    gap_tol_da: float | None = None,
+) -> np.ndarray:
     """Measures the spectra that the summed spectrum divides by their size, float64 [n].
 
     Args:
         sample: One sample.
         recipe: Decides whether sizes count; where they do not, all are 1.
         bounds: The first spectrum and the one after the last.
+        axis: M bins, for `read_spectra`.
+        gap_tol_da: Da, see `gap_tolerance_da`.
     """
-    return _sizes(open_imzml(sample.imzml), recipe, np.arange(*bounds))
+    imzml, _ = read_spectra(sample.imzml, recipe, axis, gap_tol_da)
+    return _sizes(imzml, recipe, np.arange(*bounds))
 
 
 def _sizes(imzml: Imzml, recipe: Recipe, spectra: np.ndarray) -> np.ndarray:
-    kind = "tic" if recipe.mean_spectra and not is_discrete(imzml) else "none"
-    return spectrum_sizes(imzml, kind, indices=spectra)
+    kind = size_kind(recipe.normalization, is_discrete(imzml)) if recipe.mean_spectra else "none"
+    return spectrum_sizes(
+        imzml,
+        kind,
+        reference_mz=recipe.reference_mz,
+        reference_ppm=recipe.reference_ppm,
+        indices=spectra,
+    )
+
+
+def size_kind(normalization: str, discrete: bool) -> str:
+    """Returns what spectra are divided by: of a few channels, nothing but a reference's signal."""
+    return "none" if discrete and normalization != "reference" else normalization
 
 
 def _counted_pixels(sample: Sample, imzml: Imzml, recipe: Recipe) -> np.ndarray:
@@ -246,23 +294,33 @@ def _tissue_on_msi(sample: Sample, imzml: Imzml) -> np.ndarray:
     return slide_tissue(slide, align(sample).matrix, imzml.shape, size)
 
 
-def choose_peaks(axis: MassAxis, spectrum: np.ndarray, recipe: Recipe) -> Peaks:
-    """Picks the peaks of the cohort's summed spectrum.
+def choose_peaks(
+    axis: MassAxis, spectrum: np.ndarray, recipe: Recipe, polarity: str | None = None
+) -> Peaks:
+    """Picks the peaks of the cohort's summed spectrum, or takes those of the recipe's list.
 
     Args:
         axis: M bins.
         spectrum: float64 [M].
-        recipe: Number, least distance and excluded m/z.
+        recipe: A list of m/z, or else number, least distance, height and excluded m/z.
+        polarity: Of the cohort, whose background ions are excluded; None for those of both.
 
     Raises:
-        InputError: no peak is left.
+        InputError: no peak is left, or listed m/z are outside the axis.
     """
-    step_ppm = axis.step_ppm(axis.mz[0])
+    if recipe.listed_mz:
+        windows = np.array(recipe.listed_windows) if recipe.listed_windows else None
+        listed = PeakList(np.array(recipe.listed_mz), recipe.listed_names, windows)
+        return peaks_at(axis, listed, recipe.listed_ppm, spectrum=spectrum)
+    ions = [mz for name in recipe.background for mz in background.named(name, polarity)]
     return pick_peaks(
         axis,
         spectrum,
         count=recipe.peaks,
-        min_separation_ppm=recipe.min_separation_steps * step_ppm,
-        exclude=recipe.exclude_mz,
+        min_separation_ppm=recipe.min_separation_steps * axis.step_ppm(axis.mz[0]),
+        prominence=recipe.prominence,
+        min_snr=recipe.min_snr,
+        exclude=(*recipe.exclude_mz, *ions),
         exclude_ppm=recipe.exclude_ppm,
+        deisotope=recipe.deisotope,
     )
