@@ -32,6 +32,7 @@ VERBS = [
     "synthesize",
     "evaluate",
     "register",
+    "landmarks",
     "report",
     "export",
     "doctor",

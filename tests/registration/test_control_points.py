@@ -3,7 +3,14 @@ import pytest
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.registration import transforms
-from msi2he_jax.registration.control_points import estimate_affine, leave_one_out_errors
+from msi2he_jax.registration.control_points import (
+    FITS,
+    condition_number,
+    estimate_affine,
+    fit_landmarks,
+    leave_one_out_errors,
+)
+from msi2he_jax.registration.landmarks import Landmarks
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.uniform(0, 8000, (8, 2)) + 1e6
@@ -66,3 +73,62 @@ def test_points_that_determine_nothing_are_refused(points, said, side):
     pair = (points, good) if side == "MSI" else (good, points)
     with pytest.raises(InputError, match=said):
         estimate_affine(*pair, source="l.csv")
+
+
+def _landmarks(moving, fixed, use=None):
+    use = np.full(len(moving), "fit") if use is None else use
+    return Landmarks(np.arange(len(moving)).astype(str), use, moving, fixed, "l.csv")
+
+
+@pytest.mark.parametrize("kind", FITS)
+def test_eval_landmarks_never_touch_the_fit(kind):
+    fixed = transforms.apply_affine(SHEARED, POINTS) + RNG.normal(0, 5, POINTS.shape)
+    use = np.array(["fit", "eval"] * 4)
+    spoilt = np.where((use == "eval")[:, None], RNG.uniform(0, 1e7, fixed.shape), fixed)
+    before = fit_landmarks(_landmarks(POINTS, fixed, use), kind=kind)
+    after = fit_landmarks(_landmarks(POINTS, spoilt, use), kind=kind)
+    np.testing.assert_array_equal(before.matrix, after.matrix)
+    assert before.as_row() == after.as_row()
+
+
+def test_robust_leaves_outliers_out_and_repeats_itself():
+    fixed = transforms.apply_affine(SHEARED, POINTS) + RNG.normal(0, 5, POINTS.shape)
+    clean = fit_landmarks(_landmarks(np.delete(POINTS, [1, 6], 0), np.delete(fixed, [1, 6], 0)))
+    spoilt = fixed.copy()
+    spoilt[[1, 6]] = spoilt[[6, 1]]
+    points = _landmarks(POINTS, spoilt)
+    robust = fit_landmarks(points, kind="robust", outlier_um=100)
+    assert list(np.flatnonzero(~robust.used)) == [1, 6]
+    np.testing.assert_allclose(robust.matrix, clean.matrix, rtol=1e-12)
+    assert robust.as_row()["control_points_outliers"] == 2
+    again = fit_landmarks(points, kind="robust", outlier_um=100)
+    np.testing.assert_array_equal(again.matrix, robust.matrix)
+
+
+def test_robust_needs_half_of_the_points_to_agree():
+    spoilt = RNG.uniform(0, 8000, POINTS.shape)
+    with pytest.raises(InputError, match="only 3 of 8 agree within 0 um"):
+        fit_landmarks(_landmarks(POINTS, spoilt), kind="robust", outlier_um=1e-6)
+
+
+def test_leave_one_out_and_residual_are_in_the_row():
+    fixed = transforms.apply_affine(SHEARED, POINTS) + RNG.normal(0, 5, POINTS.shape)
+    fit = fit_landmarks(_landmarks(POINTS, fixed))
+    row = fit.as_row()
+    errors = leave_one_out_errors(POINTS, fixed)
+    assert row["leave_one_out_median_um"] == pytest.approx(np.median(errors))
+    assert row["leave_one_out_max_um"] == pytest.approx(np.max(errors))
+    assert row["control_points_residual_rms_um"] < row["leave_one_out_max_um"]
+    assert fit_landmarks(_landmarks(POINTS[:3], fixed[:3])).as_row()["leave_one_out_max_um"] is None
+
+
+def test_condition_grows_as_points_come_onto_a_line():
+    square = np.array([[0, 0], [0, 1], [1, 0], [1, 1.0]])
+    assert condition_number(square) == pytest.approx(1.0)
+    flat = [condition_number(square * (1, factor)) for factor in (0.5, 0.1, 0.03)]
+    assert 1.5 < flat[0] < flat[1] < flat[2]
+
+
+def test_an_unknown_fit_is_refused():
+    with pytest.raises(InputError, match="'spline' is not one of affine, similarity, robust"):
+        fit_landmarks(_landmarks(POINTS, POINTS), kind="spline")

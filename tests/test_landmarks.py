@@ -1,0 +1,116 @@
+"""The verb that converts landmarks: the file it writes, and one line for each mistake."""
+
+import numpy as np
+import pytest
+
+from msi2he_jax import landmarks
+from msi2he_jax.registration import transforms
+from msi2he_jax.registration.landmarks import read_landmarks
+
+RNG = np.random.default_rng(0)
+MSI = RNG.uniform(0, 5000, (9, 2))
+TURN = transforms.rotation(25, mirrored=True, center_from=(2500, 2500), center_to=(4000, 6000))
+SLIDE = transforms.apply_affine(TURN, MSI) + RNG.normal(0, 10, MSI.shape)
+
+
+def _napari(path, um, size):
+    rows = [f"{i},{y},{x}" for i, (y, x) in enumerate(um / size - 0.5)]
+    path.write_text("index,axis-0,axis-1\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def _flags(folder, msi=MSI, slide=SLIDE, out="landmarks.csv"):
+    return [
+        f"--msi_points={_napari(folder / 'msi.csv', msi, 50)}",
+        "--msi_um_per_px=50",
+        f"--histology_points={_napari(folder / 'slide.csv', slide, 0.5)}",
+        "--histology_um_per_px=0.5",
+        f"--out={folder / out}",
+    ]
+
+
+def test_two_files_become_landmarks(tmp_path, capsys):
+    assert landmarks.main([*_flags(tmp_path), "--eval=2,5"]) == 0
+    points = read_landmarks(tmp_path / "landmarks.csv")
+    np.testing.assert_allclose(points.msi_yx_um, MSI, atol=1e-3)
+    np.testing.assert_allclose(points.histology_yx_um, SLIDE, atol=1e-3)
+    assert list(points.select("eval").name) == ["2", "5"]
+    assert "9 points, 7 of them to fit\naffine: leave-one-out error median" in (
+        capsys.readouterr().out
+    )
+    assert landmarks.main(_flags(tmp_path)) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_bigwarp_becomes_landmarks(tmp_path):
+    (tmp_path / "b.csv").write_text(
+        "\n".join(
+            f'"Pt-{i}","true","{x - 25}","{y - 25}","{u - 0.25}","{v - 0.25}"'
+            for i, ((y, x), (v, u)) in enumerate(zip(MSI, SLIDE))
+        )
+    )
+    sizes = ["--msi_um_per_px=50", "--histology_um_per_px=0.5"]
+    flags = [f"--bigwarp={tmp_path / 'b.csv'}", f"--out={tmp_path / 'l.csv'}", *sizes]
+    assert landmarks.main(flags) == 0
+    np.testing.assert_allclose(read_landmarks(tmp_path / "l.csv").msi_yx_um, MSI, atol=1e-3)
+
+
+def _exchanged(points, row):
+    turned = points.copy()
+    turned[row] = turned[row, ::-1]
+    return turned
+
+
+LINE = np.outer(np.arange(9.0), (100.0, 200.0))
+
+
+@pytest.mark.parametrize(
+    ("msi", "slide", "said"),
+    [
+        (MSI[:2], SLIDE[:2], "2 given, at least 3 are needed"),
+        (LINE, SLIDE, "MSI points: lie on one line"),
+        (MSI / 50, SLIDE, "times as large as the MSI (both must be in um: is one in pixels"),
+        (MSI, SLIDE / 1000, "both must be in um: is one in pixels or mm?"),
+        (_exchanged(MSI, 4), SLIDE, "point 5: errs by"),
+        (MSI, _exchanged(SLIDE, 4), "with its histology x and y exchanged it agrees"),
+        (
+            np.c_[SLIDE[:, 1], MSI[:, 1]],
+            np.c_[SLIDE[:, 0], MSI[:, 0]],
+            "is msi_y_um exchanged with histology_x_um?",
+        ),
+    ],
+)
+def test_points_that_make_no_sense_are_one_line(tmp_path, capsys, msi, slide, said):
+    assert landmarks.main(_flags(tmp_path, msi, slide)) == 2
+    message = capsys.readouterr().err.strip()
+    assert said in message
+    assert len(message.splitlines()) == 1
+    assert not (tmp_path / "landmarks.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "--out: is required"),
+        (["--out=l.csv"], "--histology_points: is required"),
+        (["--out=l.csv", "--msi_points=a"], "--histology_points: is required"),
+        (["--out=l.csv", "--msi_points=a", "--histology_points=b"], "a: points: no such file"),
+        (["--out=l.csv", "--bigwarp=b", "--msi_points=a"], "--histology_points: is required"),
+        (["--out=l.csv", "--bigwarp=b", "--msi_um_per_px=0"], "--msi_um_per_px"),
+        (["--out=l.csv", "--bigwarp=b"], "b: BigWarp landmarks: no such file"),
+    ],
+)
+def test_flags_that_do_not_fit_are_one_line(tmp_path, monkeypatch, capsys, flags, said):
+    monkeypatch.chdir(tmp_path)
+    assert landmarks.main(flags) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_pixels_without_a_size_are_refused(tmp_path, capsys):
+    flags = [flag for flag in _flags(tmp_path) if not flag.startswith("--msi_um")]
+    assert landmarks.main(flags) == 2
+    assert "--msi_um_per_px: is required: napari points count" in capsys.readouterr().err
+    assert landmarks.main([*_flags(tmp_path), "--msi_unit=inch"]) == 2
+    assert "'inch' is not one of um, nm, mm, px" in capsys.readouterr().err
+    assert landmarks.main([*_flags(tmp_path), "--eval=zz"]) == 2
+    assert "no point is called 'zz'" in capsys.readouterr().err
