@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.signal
-import scipy.stats
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.axes import MassAxis
@@ -15,6 +14,7 @@ from msi2he_jax.msi.isotopes import find_isotopes
 
 _WINDOW_BINS = 2000
 _FEWEST_TO_TELL_NOISE = 20
+_GAUSSIAN_STD_PER_MAD = 1.482602218505602
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,11 +105,11 @@ def pick_peaks(
 def estimate_noise(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Estimates the level and the spread of a spectrum between its peaks.
 
-    In windows of 2,000 bins the median of the positive bins is the level and their median absolute
-    deviation, scaled to the standard deviation of a Gaussian, the spread; both are interpolated
-    linearly from centre to centre. Peaks hold the smaller part of the bins and hardly move a
-    median. Windows with fewer than 20 positive bins take the whole spectrum's values; a spectrum
-    with fewer in all (channels) has no noise to tell: level and spread 0.
+    In windows of 2,000 bins the median of the positive bins is the level, interpolated linearly
+    from centre to centre; the median absolute deviation from it, scaled to the standard deviation
+    of a Gaussian, is the spread, interpolated likewise. Peaks hold the smaller part of the bins
+    and hardly move a median. Windows with fewer than 20 positive bins take the whole spectrum's
+    values; a spectrum with fewer in all (channels) has no noise to tell: level and spread 0.
 
     Args:
         spectrum: float64 [M].
@@ -120,22 +120,24 @@ def estimate_noise(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Source:
         MALDIquant's estimateNoise(method="MAD") (Gibb and Strimmer 2012), here by windows.
     """
-    overall = _median_and_mad(spectrum)
-    windows = np.array_split(np.arange(len(spectrum)), max(1, len(spectrum) // _WINDOW_BINS))
-    local = [_median_and_mad(spectrum[window]) or overall or (0.0, 0.0) for window in windows]
-    centres = [window.mean() for window in windows]
-    bins = np.arange(len(spectrum))
-    level, spread = (np.interp(bins, centres, values) for values in zip(*local, strict=True))
-    return level, spread
+    positive = spectrum > 0
+    level = _windowed_median(spectrum, positive)
+    return level, _GAUSSIAN_STD_PER_MAD * _windowed_median(np.abs(spectrum - level), positive)
 
 
-def _median_and_mad(spectrum: np.ndarray) -> tuple[float, float] | None:
-    """Returns median and scaled MAD of the positive bins, or None where they are too few."""
-    positive = spectrum[spectrum > 0]
-    if len(positive) < _FEWEST_TO_TELL_NOISE:
-        return None
-    spread = scipy.stats.median_abs_deviation(positive, scale="normal")
-    return float(np.median(positive)), float(spread)
+def _windowed_median(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Returns the running median of the counted bins, float64 [M]."""
+    if counted.sum() < _FEWEST_TO_TELL_NOISE:
+        return np.zeros(len(values))
+    windows = np.array_split(np.arange(len(values)), max(1, len(values) // _WINDOW_BINS))
+    overall = np.median(values[counted])
+    medians = [
+        np.median(values[window][counted[window]])
+        if counted[window].sum() >= _FEWEST_TO_TELL_NOISE
+        else overall
+        for window in windows
+    ]
+    return np.interp(np.arange(len(values)), [window.mean() for window in windows], medians)
 
 
 def _check_options(count: int, prominence: float, min_snr: float) -> None:
