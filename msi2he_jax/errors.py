@@ -22,6 +22,10 @@ class InputError(ValueError):
         self.hint = hint
         super().__init__(self._message())
 
+    def __reduce__(self):
+        """Crosses to another process as its parts."""
+        return type(self), (self.path, self.field, self.why, self.hint)
+
     def _message(self) -> str:
         parts = [_one_line(part) for part in (self.path, self.field, self.why) if part]
         return ": ".join(parts) + (f" ({_one_line(self.hint)})" if self.hint else "")

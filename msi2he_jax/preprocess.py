@@ -14,8 +14,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from absl import flags, logging
@@ -126,6 +124,12 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )
 flags.DEFINE_integer("workers", 1, "Processes that read files.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "scheduler",
+    None,
+    "Address of a Dask scheduler, as tcp://host:8786, whose workers read files instead.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_enum(
     "on_error",
     "raise",
@@ -152,19 +156,28 @@ _IN_RECIPE = {
 def run(values: flags.FlagValues, args: list[str]) -> None:
     """Runs the verb."""
     _check(values, args)
-    from msi2he_jax.data import cohort
+    from msi2he_jax.data import cohort, mapping, work
     from msi2he_jax.data.builder import write_dataset
     from msi2he_jax.data.manifest import read_manifest
     from msi2he_jax.data.split import assign_splits
 
     manifest, recipe = Path(values.manifest), _recipe(values)
-    samples = read_manifest(manifest)
+    samples = read_manifest(manifest.absolute() if values.scheduler else manifest)
     _refuse_filled(Path(values.out), values.overwrite)
     splits = assign_splits(samples, recipe.seed)
     skipped: list[dict[str, str]] = []
-    with warnings.catch_warnings(), _mapper(values.workers) as mapper:
-        warnings.simplefilter("ignore")  # What they say is in the plan's doubts, and printed.
-        each = functools.partial(_each, mapper, skipped, values.on_error == "skip")
+    tally: list[tuple[int, int]] = []
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(work.work_folder(values.out))
+        cluster = {"folder": folder, "software": work.software}
+        mapper = stack.enter_context(mapping.open_map(values.workers, values.scheduler, **cluster))
+        each = functools.partial(
+            work.each,
+            mapper=mapper,
+            folder=folder,
+            on_fault=functools.partial(_leave_out, skipped, values.on_error == "skip"),
+            on_found=functools.partial(_continue, tally),
+        )
         logging.info("reading %d samples", len(samples))
         surveys = cohort.survey_cohort(manifest, samples, splits, recipe, each)
         plan = cohort.plan_cohort(manifest, samples, splits, recipe, surveys, each)
@@ -172,13 +185,16 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
         logging.info("%d peaks; making pairs", len(plan["peaks"]["mz"]))
         examples, finish = cohort.cohort_examples(samples, splits, surveys, plan, each)
         write_dataset(values.out, examples, plan, finish=finish, overwrite=values.overwrite)
-    print(_summary(values.out, plan))
+    print(_summary(values.out, plan, tally))
 
 
 def _check(values: flags.FlagValues, args: list[str]) -> None:
     cli.no_positional(args)
     cli.require(values, "manifest", "out")
     cli.require_range(values, "workers", 1, 1024)
+    if values.scheduler and values["workers"].present:
+        hint = "the cluster's own workers do the work"
+        raise InputError("--workers", "", "does not go with --scheduler", hint)
     for name, (least, most, _) in {**_NUMBERS, **_WHOLE}.items():
         cli.require_range(values, name, least, most)
     if None not in (values.mz_min, values.mz_max) and values.mz_min >= values.mz_max:
@@ -230,42 +246,22 @@ def _refuse_filled(out: Path, overwrite: bool) -> None:
         raise InputError(out, "", "is not empty", "name another folder, or pass --overwrite")
 
 
-@contextlib.contextmanager
-def _mapper(workers: int) -> Iterator[Callable]:
-    """Yields an ordered `map`, in this process or over several."""
-    if workers == 1:
-        yield map
-        return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield pool.map
+def _leave_out(skipped: list[dict[str, str]], skip: bool, sample, error: InputError) -> None:
+    """A user's mistake stops all, or leaves the sample out and is recorded."""
+    if not skip:
+        raise error
+    logging.warning("%s is left out: %s", sample.sample_id, error)
+    skipped.append({"sample_id": sample.sample_id, "why": str(error)})
 
 
-def _each(mapper: Callable, skipped: list, skip: bool, function: Callable, samples) -> Iterator:
-    """Maps over samples; a user's mistake stops all, or leaves the sample out and is recorded."""
-    results = mapper(functools.partial(_attempt, function), samples)
-    for sample, (result, fault) in zip(samples, results, strict=True):
-        if fault is None:
-            yield sample, result
-            continue
-        if not skip:
-            raise InputError(*fault)
-        error = InputError(*fault)
-        logging.warning("%s is left out: %s", sample.sample_id, error)
-        skipped.append({"sample_id": sample.sample_id, "why": str(error)})
+def _continue(tally: list[tuple[int, int]], stage: str, done: int, units: int) -> None:
+    """Counts what an earlier run left."""
+    tally.append((done, units))
+    if done:
+        logging.info("%s: %d of %d units were already done", stage, done, units)
 
 
-def _attempt(function: Callable, sample):
-    """Returns (result, None), or (None, the parts of an InputError): these cross processes."""
-    try:
-        return function(sample), None
-    except InputError as error:
-        return None, (error.path, error.field, error.why, error.hint)
-
-
-def _summary(out: str, plan: dict) -> str:
+def _summary(out: str, plan: dict, tally: list[tuple[int, int]]) -> str:
     """Says what was made, in a few lines."""
     counts = ", ".join(f"{count} {split}" for split, count in plan["counts"].items())
     sizes = sorted({tuple(record["shape"]) for record in plan["samples"]})
@@ -278,6 +274,9 @@ def _summary(out: str, plan: dict) -> str:
     lines.append(f"grid {size} px at {_pixel_sizes(plan)} um/px, {plan['preset']} preset")
     if known:
         lines.append(f"control points: leave-one-out error, median {known[len(known) // 2]:.1f} um")
+    done, units = (sum(column) for column in zip(*tally, strict=True))
+    if done:
+        lines.append(f"continued an earlier run: {done} of {units} units were already done")
     doubts = [f"{r['sample_id']}: {r['doubt']}" for r in plan["samples"] if "doubt" in r]
     doubts += plan["doubts"] + [f"{r['sample_id']} left out: {r['why']}" for r in plan["skipped"]]
     empty = [split for split, count in plan["counts"].items() if not count]

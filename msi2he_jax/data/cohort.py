@@ -1,13 +1,17 @@
 """From a list of samples to a data set, in two passes over the files.
 
-Both passes are maps over samples with sums in between, so they run in one process, on a pool, or on
-a cluster alike: `Each` is whatever maps a function over samples and leaves out those it gave up on.
+Both passes are maps over units of work with sums in between, so they run in one process, on a pool,
+or on a cluster alike: `Each` is whatever runs a function on units and yields those that went well.
+A unit is a sample, or a range of the spectra of a large one; what ranges give is put together in
+their order, so that the result never depends on who did the work.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +20,22 @@ import numpy as np
 
 from msi2he_jax.data import survey as surveying
 from msi2he_jax.data.manifest import Sample
-from msi2he_jax.data.pairs import make_pair
+from msi2he_jax.data.pairs import Measured, make_pair, measure
 from msi2he_jax.data.plan import ScaleSample, make_plan
+from msi2he_jax.data.provenance import axis_of, axis_record
 from msi2he_jax.data.recipe import Recipe
 from msi2he_jax.data.split import SPLITS
 from msi2he_jax.data.survey import Survey
+from msi2he_jax.data.work import Finished, Unit, load, make_unit
 from msi2he_jax.errors import InputError
+from msi2he_jax.msi.axes import MassAxis
+from msi2he_jax.msi.imzml import open_imzml
+from msi2he_jax.msi.imzml_index import find_ibd
+from msi2he_jax.msi.normalization import size_floor
+from msi2he_jax.msi.ranges import range_bounds
 
-Each = Callable[[Callable[[Sample], Any], Sequence[Sample]], Iterator[tuple[Sample, Any]]]
+Each = Callable[[Callable[..., Any], Sequence[Unit]], Iterator[Finished]]
+_NOT_FOR_PAIRS = ("manifest", "cohort", "simulated", "versions", "samples", "skipped", "doubts")
 
 
 def survey_cohort(
@@ -36,7 +48,7 @@ def survey_cohort(
         samples: The cohort.
         splits: Split by sample_id.
         recipe: `force` lets mixtures pass.
-        each: Maps over samples.
+        each: Runs units.
 
     Returns:
         Surveys by sample_id, without samples that were given up.
@@ -44,7 +56,8 @@ def survey_cohort(
     Raises:
         InputError: a damaged file, mixed kinds of data, or one measurement in two splits.
     """
-    found = {s.sample_id: survey for s, survey in each(surveying.survey_sample, samples)}
+    units = [make_unit("survey", sample, _file_states(sample)) for sample in samples]
+    found = {done.unit.sample.sample_id: Survey(**done.result()) for done in each(_survey, units)}
     if not found:
         raise InputError(manifest, "", "no sample could be used")
     surveying.check_leakage(list(found.values()), splits, samples)
@@ -53,6 +66,31 @@ def survey_cohort(
         hint = "make one data set of each kind, or pass --force"
         raise InputError(manifest, "samples", "; ".join(mixed), hint)
     return found
+
+
+def _survey(sample: Sample) -> dict[str, Any]:
+    return vars(surveying.survey_sample(sample))
+
+
+def _file_states(sample: Sample) -> list[Any]:
+    """Tells versions of a sample's files apart without reading them: size, time, and start.
+
+    An .ibd starts with the UUID of its pair.
+    """
+    paths = [sample.imzml, sample.histology, sample.landmarks]
+    try:
+        paths.append(find_ibd(sample.imzml))
+    except InputError:  # Which the survey itself will say.
+        paths.append(None)
+    return [_file_state(path) for path in paths if path is not None]
+
+
+def _file_state(path: Path) -> list[Any]:
+    if not path.is_file():
+        return [str(path)]
+    with open(path, "rb") as handle:
+        start = handle.read(16).hex()
+    return [str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns, start]
 
 
 def plan_cohort(
@@ -71,7 +109,7 @@ def plan_cohort(
         splits: Split by sample_id.
         recipe: The choices.
         surveys: From `survey_cohort`.
-        each: Maps over samples.
+        each: Runs units.
 
     Returns:
         The plan, see `plan.make_plan`.
@@ -93,11 +131,7 @@ def plan_cohort(
     chosen = [surveys[s.sample_id] for s in deciding]
     axis = surveying.choose_axis(chosen, recipe)
     gap = surveying.gap_tolerance_da(chosen, recipe)
-    total, count = np.zeros(len(axis.mz)), 0
-    summing = functools.partial(surveying.sample_spectrum, axis=axis, recipe=recipe, gap_tol_da=gap)
-    for _, (spectrum, spectra) in each(summing, deciding):
-        size = spectrum.sum() if recipe.mean_spectra else 1.0
-        total, count = total + spectrum / (size or 1.0), count + spectra
+    total, count = _sum_spectra(deciding, surveys, recipe, axis, gap, each)
     plan = make_plan(
         manifest,
         list(surveys.values()),
@@ -110,6 +144,87 @@ def plan_cohort(
     return plan | {"doubts": surveying.doubts(list(surveys.values()), recipe)}
 
 
+def _sum_spectra(
+    deciding: Sequence[Sample],
+    surveys: dict[str, Survey],
+    recipe: Recipe,
+    axis: MassAxis,
+    gap_tol_da: float | None,
+    each: Each,
+) -> tuple[np.ndarray, int]:
+    """Sums the cohort's spectra: within ranges, then over ranges, then over samples."""
+    floors = _floors(deciding, surveys, recipe, each)
+    common = {"axis": axis_record(axis), "recipe": recipe, "gap_tol_da": gap_tol_da}
+    units = [
+        _unit("sum", s, surveys, **common, bounds=bounds, floor=floors.get(s.sample_id))
+        for s in deciding
+        for bounds in _bounds(s, surveys)
+    ]
+    total, count = np.zeros(len(axis.mz)), 0
+    for _, parts in _by_sample(each, _sum, units, surveys):
+        spectrum = np.zeros(len(axis.mz))
+        for part, spectra in (done.result() for done in parts):
+            spectrum, count = spectrum + part, count + spectra
+        size = spectrum.sum() if recipe.mean_spectra else 1.0
+        total += spectrum / (size or 1.0)
+    return total, count
+
+
+def _sum(sample: Sample, axis: dict[str, Any], **options: Any) -> tuple[np.ndarray, int]:
+    """The mass axis travels as its record, which is short."""
+    return surveying.sample_spectrum(sample, axis_of({"axis": axis}), **options)
+
+
+def _floors(
+    deciding: Sequence[Sample], surveys: dict[str, Survey], recipe: Recipe, each: Each
+) -> dict[str, float]:
+    """Finds the floor of sizes of samples that are summed in ranges; others find their own."""
+    units = [
+        _unit("sizes", s, surveys, recipe=recipe, bounds=bounds)
+        for s in _in_ranges(deciding, surveys)
+        for bounds in _bounds(s, surveys)
+    ]
+    found = _by_sample(each, surveying.sample_sizes, units, surveys)
+    return {
+        sample.sample_id: size_floor(np.concatenate([done.result() for done in parts]))
+        for sample, parts in found
+    }
+
+
+def _unit(stage: str, sample: Sample, surveys: dict[str, Survey], **arguments: Any) -> Unit:
+    return make_unit(stage, sample, surveys[sample.sample_id].sha256, **arguments)
+
+
+def _bounds(sample: Sample, surveys: dict[str, Survey]) -> list[tuple[int, int]] | list[None]:
+    """Returns a sample's ranges of spectra; [None], which is all of them, where it is one."""
+    survey = surveys.get(sample.sample_id)
+    if survey is None:
+        return []
+    found = range_bounds(survey.spectra, survey.ibd_bytes)
+    return found if len(found) > 1 else [None]
+
+
+def _in_ranges(samples: Sequence[Sample], surveys: dict[str, Survey]) -> list[Sample]:
+    return [s for s in samples if len(_bounds(s, surveys)) > 1]
+
+
+def _by_sample(
+    each: Each, function: Callable[..., Any], units: Sequence[Unit], surveys: dict[str, Survey]
+) -> Iterator[tuple[Sample, list[Finished]]]:
+    """Runs units and yields them by sample; a sample that lost one leaves the surveys."""
+    expected = collections.Counter(unit.sample.sample_id for unit in units)
+    for name, group in itertools.groupby(
+        each(function, units), lambda done: done.unit.sample.sample_id
+    ):
+        parts = list(group)
+        if len(parts) == expected.pop(name):
+            yield parts[0].unit.sample, parts
+        else:
+            surveys.pop(name)
+    for name in expected:
+        surveys.pop(name)
+
+
 def cohort_examples(
     samples: Sequence[Sample],
     splits: dict[str, str],
@@ -119,26 +234,33 @@ def cohort_examples(
 ) -> tuple[dict[str, Callable[[], Iterator[dict[str, Any]]]], Callable[[], None]]:
     """Second pass: makes the pairs of each split, one at a time.
 
-    What is learned of each pair is added to `plan` while it is drawn.
+    The values of samples in ranges are read here, of others while their pair is drawn; what is
+    learned of each pair is added to `plan` while it is drawn.
 
     Args:
         samples: The cohort.
         splits: Split by sample_id.
         surveys: From `survey_cohort`.
         plan: From `plan_cohort`.
-        each: Maps over samples.
+        each: Runs units.
 
     Returns:
         For each split a function that yields its examples; and one to call once all were drawn,
         which adds the intensity scale to the plan.
     """
     scale = ScaleSample()
-    making = functools.partial(make_pair, provenance={**plan, "samples": []})
+    provenance = {name: value for name, value in plan.items() if name not in _NOT_FOR_PAIRS}
+    parts = _measured(samples, surveys, provenance, each)
 
     def draw(split: str) -> Iterator[dict[str, Any]]:
-        members = [s for s in samples if s.sample_id in surveys and splits[s.sample_id] == split]
-        for sample, (example, record) in each(making, members):
-            plan["samples"].append(_sample_record(sample, split, surveys) | record)
+        units = [
+            _unit("pair", s, surveys, provenance=provenance, parts=parts.get(s.sample_id))
+            for s in samples
+            if s.sample_id in surveys and splits[s.sample_id] == split
+        ]
+        for done in each(_pair, units):
+            example, record = done.result()
+            plan["samples"].append(_sample_record(done.unit.sample, split, surveys) | record)
             if split == "train" or plan["scaling"]["statistics"] == "all":
                 scale.add(example["msi"], example["msi_mask"])
             yield example
@@ -149,6 +271,31 @@ def cohort_examples(
         plan["samples"].sort(key=lambda record: order.index(record["sample_id"]))
 
     return {split: functools.partial(draw, split) for split in SPLITS}, finish
+
+
+def _measured(
+    samples: Sequence[Sample], surveys: dict[str, Survey], provenance: dict[str, Any], each: Each
+) -> dict[str, tuple[str, ...]]:
+    """Reads the ion values of samples in ranges; returns where they lie."""
+    units = [
+        _unit("values", s, surveys, provenance=provenance, bounds=bounds)
+        for s in _in_ranges(samples, surveys)
+        for bounds in _bounds(s, surveys)
+    ]
+    found = _by_sample(each, _values, units, surveys)
+    return {sample.sample_id: tuple(str(done.path) for done in parts) for sample, parts in found}
+
+
+def _values(
+    sample: Sample, provenance: dict[str, Any], bounds: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    return vars(measure(open_imzml(sample.imzml), provenance, np.arange(*bounds)))
+
+
+def _pair(sample: Sample, provenance: dict[str, Any], parts: tuple[str, ...] | None):
+    if parts is None:
+        return make_pair(sample, provenance)
+    return make_pair(sample, provenance, (Measured(**load(path)) for path in parts))
 
 
 def _sample_record(sample: Sample, split: str, surveys: dict[str, Survey]) -> dict[str, Any]:

@@ -1,0 +1,222 @@
+"""An ordered map over pieces of work: in this process, on a pool of processes, or on a cluster.
+
+A `Map` is called as `map(function, items)` and yields the results in the order of the items. No
+more than a few items a worker are under way at a time; where the caller stops, the rest are
+cancelled.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import itertools
+import re
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from msi2he_jax.errors import InputError
+
+Map = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
+CONNECT_S = 10.0
+WORKERS_S = 120.0
+_PER_WORKER = 4
+
+
+def open_map(workers: int = 1, scheduler: str | None = None, **cluster: Any):
+    """Chooses a map.
+
+    Args:
+        workers: Processes of a pool; 1 works in this process.
+        scheduler: Address of a Dask scheduler, whose workers do the work instead; None for none.
+        cluster: Options of `dask_cluster`.
+
+    Returns:
+        A context manager that yields the `Map`.
+    """
+    if scheduler:
+        return dask_cluster(scheduler, **cluster)
+    return in_process() if workers == 1 else process_pool(workers)
+
+
+@contextlib.contextmanager
+def in_process() -> Iterator[Map]:
+    """Yields a map that works in this process, one item when it is asked for."""
+
+    def in_order(function: Callable, items: Sequence) -> Iterator:
+        yield from map(function, items)
+
+    yield in_order
+
+
+@contextlib.contextmanager
+def process_pool(workers: int) -> Iterator[Map]:
+    """Yields a map over processes of this computer, each started afresh.
+
+    Args:
+        workers: How many.
+
+    Raises:
+        InputError: from the map, where a process was killed.
+    """
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import active_children, get_context
+
+    others = set(active_children())
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_end_at_interrupt
+    )
+    try:
+        yield functools.partial(_in_order, pool.submit, lambda: workers, _cancel_each)
+        pool.shutdown()
+    except BrokenProcessPool as error:
+        why = "one of the processes was ended by the system, perhaps for want of memory"
+        raise InputError("--workers", "", why, "try fewer; what was finished is kept") from error
+    finally:
+        for process in set(active_children()) - others:
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_at_interrupt() -> None:
+    """Lets Ctrl-C end a process of the pool in silence; the parent says what there is to say."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _cancel_each(futures: Iterable) -> None:
+    for future in futures:
+        future.cancel()
+
+
+def _in_order(
+    submit: Callable[[Callable, Any], Any],
+    workers: Callable[[], int],
+    cancel: Callable[[list], None],
+    function: Callable,
+    items: Sequence,
+) -> Iterator:
+    """Keeps a few items a worker under way and yields results in the order of the items."""
+    waiting: collections.deque = collections.deque()
+    remaining = iter(items)
+    try:
+        while True:
+            room = max(1, _PER_WORKER * workers()) - len(waiting)
+            waiting.extend(submit(function, item) for item in itertools.islice(remaining, room))
+            if not waiting:
+                return
+            yield waiting[0].result()
+            waiting.popleft()  # The last reference: a cluster may now forget the result.
+    finally:
+        cancel(list(waiting))
+
+
+@contextlib.contextmanager
+def dask_cluster(
+    address: str, *, folder: Path | None = None, software: Callable[[], dict] = dict
+) -> Iterator[Map]:
+    """Yields a map over the workers of a running Dask cluster.
+
+    Args:
+        address: The scheduler's, as tcp://host:8786.
+        folder: One that workers must see under the same path; None for none.
+        software: Returns versions by name; all workers' must equal this process'.
+
+    Raises:
+        InputError: no such scheduler, no workers, workers that differ or cannot see the folder; or
+            from the map, where the cluster is lost or an item has ended several workers.
+    """
+    client = _connect(address)
+    try:
+        _check_workers(client, address, folder, software)
+
+        def submit(function: Callable, item: Any):
+            name = f"{getattr(item, 'stage', 'item')}-{uuid.uuid4().hex}"
+            return client.submit(function, item, key=name, pure=False)
+
+        with _said_plainly(address):
+            count = functools.partial(_count_threads, client)
+            yield functools.partial(_in_order, submit, count, client.cancel)
+    finally:
+        with contextlib.suppress(Exception):
+            client.close(timeout=5)
+
+
+def _connect(address: str):
+    try:
+        from distributed import Client
+    except ImportError:
+        hint = "pip install 'msi2he_jax[dask]'"
+        raise InputError("--scheduler", "", "needs the package distributed", hint) from None
+    hint = "start it with: dask scheduler, and write its address as tcp://host:8786"
+    if not re.fullmatch(r"\w+://.+:\d+", address):
+        raise InputError(address, "scheduler", "is not an address", hint)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Versions are compared below, and differences named.
+            return Client(address, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        why = f"cannot be reached within {CONNECT_S:g} s"
+        raise InputError(address, "scheduler", why, hint) from error
+
+
+def _check_workers(client, address: str, folder: Path | None, software: Callable) -> None:
+    """Refuses, before any work, workers that would fail or give other numbers."""
+    try:
+        client.wait_for_workers(1, timeout=WORKERS_S)
+    except TimeoutError:
+        hint = f"start some with: dask worker {address} --nthreads 1"
+        raise InputError(address, "workers", f"none within {WORKERS_S:g} s", hint) from None
+    here = software()
+    look = functools.partial(_look_around, software, None if folder is None else str(folder))
+    for worker, found in client.run(look, on_error="return").items():
+        if isinstance(found, Exception):
+            why = f"cannot load msi2he_jax: {found}"
+            hint = "install the same environment on scheduler and workers"
+            raise InputError(address, f"worker {worker}", why, hint)
+        versions, sees_folder = found
+        for name in sorted(here.keys() | versions.keys()):
+            ours, theirs = here.get(name), versions.get(name)
+            if ours != theirs:
+                why = f"has {name} {_short(theirs)}, this process {_short(ours)}"
+                raise InputError(address, f"worker {worker}", why, "install the same everywhere")
+        if not sees_folder:
+            why = f"does not see {folder}"
+            hint = "files and --out must lie on storage that all share, under the same paths"
+            raise InputError(address, f"worker {worker}", why, hint)
+
+
+def _look_around(software: Callable, folder: str | None) -> tuple[dict, bool]:
+    return software(), folder is None or Path(folder).is_dir()
+
+
+def _short(version: str | None) -> str:
+    return "none" if version is None else version[:12]
+
+
+def _count_threads(client) -> int:
+    return sum(client.nthreads().values())
+
+
+@contextlib.contextmanager
+def _said_plainly(address: str) -> Iterator[None]:
+    """Turns what Dask raises when a cluster fails into one line each."""
+    from concurrent.futures import CancelledError
+
+    from distributed import KilledWorker
+    from distributed.comm import CommClosedError
+
+    try:
+        yield
+    except KilledWorker as error:
+        why = f"{error.task} ended {error.allowed_failures + 1} workers, perhaps for want of memory"
+        hint = "give workers more; what was finished is kept"
+        raise InputError(address, "worker", why, hint) from error
+    except (CancelledError, CommClosedError) as error:
+        hint = "the same command continues once it is back"
+        raise InputError(address, "scheduler", "was lost", hint) from error
