@@ -79,7 +79,8 @@ def estimate_shift_ppm(
         The mode of the density of ppm errors: Inglese et al. 2021, "Mass recalibration for
         desorption electrospray ionization mass spectrometry imaging using endogenous reference
         ions" (there per pixel, by a kernel density). The test against chance is the union bound of
-        the scan statistic. The strongest peak near each calibrant: as `calibrate` of xcms.
+        the scan statistic. The strongest peak near each calibrant: as `calibrate` of xcms. Cardinal
+        (`mzAlign`, `recalibrate`) instead warps each spectrum to the nearest reference maxima.
     """
     mz, height, reference = _checked(mz, height, reference_mz, max_ppm)
     least = min_matches or (1 if trusted else MIN_MATCHES)

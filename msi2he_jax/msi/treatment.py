@@ -34,7 +34,8 @@ class Treatment:
 
     Attributes:
         shift_ppm: How much too high the file's m/z are, ppm: each is divided by 1 + shift * 1e-6.
-        smoothing: "none", "savgol" (Savitzky-Golay, second order) or "gaussian".
+        smoothing: "none", "savgol" (Savitzky-Golay, second order; what becomes negative is set to
+            0) or "gaussian".
         smoothing_points: Window of "savgol", odd, 5 or more; full width at half maximum of
             "gaussian"; points.
         baseline: "none", "snip" (peak clipping with decreasing windows), "tophat" (morphological
@@ -176,10 +177,11 @@ def filter_intensity(block: Block, treatment: Treatment, gap_tol_da: float) -> n
     wide = np.concatenate([[False], np.diff(mz) > gap_tol_da])
     y = block.intensity
     if treatment.smoothing != "none":
-        y = _smooth(y, block.starts, wide, treatment)
+        # Negative lobes go at once: a baseline would follow them down and lift all around them.
+        y = np.maximum(_smooth(y, block.starts, wide, treatment), 0.0)
     if treatment.baseline != "none":
-        y = y - _baseline(y, block.starts, wide, treatment)
-    return np.maximum(y, 0.0)
+        y = np.maximum(y - _baseline(y, block.starts, wide, treatment), 0.0)
+    return y
 
 
 def _smooth(y, starts, wide, treatment) -> np.ndarray:

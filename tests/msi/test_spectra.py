@@ -1,5 +1,8 @@
 """Rebinning and summed spectra against slow, plain numpy."""
 
+import dataclasses
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi import spectra
-from msi2he_jax.msi.imzml import Block, open_imzml
+from msi2he_jax.msi.imzml import Block, Imzml, open_imzml
 from msi2he_jax.msi.rebinning import LinearSum
 
 
@@ -135,6 +138,62 @@ def test_summed_spectrum_equals_the_loop(pair, shared, method, weight):
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-11 * expected.max())
 
 
+class InMemory(Imzml):
+    """Spectra that lie in no file, for many cases quickly."""
+
+    def __init__(self, parts, spectrum_type, shares_mz):
+        self.parts, self.spectrum_type, self.shares_mz = parts, spectrum_type, shares_mz
+        self.n, self.path = len(parts), "memory"
+        self.points = np.array([len(mz) for mz, _ in parts])
+
+    def shared_mz(self):
+        return self.parts[0][0]
+
+    def block(self, indices):
+        whole = packed([self.parts[i] for i in indices])
+        mz = self.shared_mz() if self.shares_mz else whole.mz
+        return dataclasses.replace(whole, indices=indices, mz=mz, shared=self.shares_mz)
+
+
+@st.composite
+def in_memory(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    n, shared = draw(st.integers(1, 8)), draw(st.booleans())
+    points = rng.integers(2, 80, n)
+    parts = [some_spectrum(int(rng.integers(10**6)), size) for size in points]
+    if shared:
+        parts = [(parts[0][0], rng.gamma(0.3, 100.0, points[0])) for _ in parts]
+    kind = draw(st.sampled_from(["profile", "centroid"]))
+    return InMemory(parts, kind, shared), rng
+
+
+@settings(max_examples=40, deadline=None)
+@given(made=in_memory(), which=st.integers(0, 2), gap=st.sampled_from([None, 0.3, 4.0]))
+def test_sums_equal_plain_numpy_and_parts_add_up(made, which, gap):
+    """Both methods, both storages, any weights, and any cut of the spectra into two ranges."""
+    (file, rng), wanted = made, [axis(), axis("fixed_da", step=0.05), axis("tof")][which]
+    weight = rng.gamma(0.5, 1e-3, file.n)
+    cut = int(rng.integers(0, file.n + 1))
+    for method in ("linear", "sum"):
+        options = {"method": method, "weight": weight, "gap_tol_da": gap}
+        expected = np.zeros(len(wanted.mz))
+        for (mz, y), factor in zip(file.parts, weight, strict=True):
+            if method == "sum":
+                expected += factor * slow_sum(wanted, mz, y)
+            elif gap is None:
+                expected += factor * np.interp(wanted.mz, mz, y, left=0, right=0)
+            else:
+                expected += factor * slow_linear(wanted, mz, y, gap)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", spectra.CentroidInterpolationWarning)
+            whole = spectra.summed_spectrum(file, wanted, **options)
+            first = spectra.summed_spectrum(file, wanted, pixels=np.arange(cut), **options)
+            rest = spectra.summed_spectrum(file, wanted, pixels=np.arange(cut, file.n), **options)
+        scale = max(expected.max(), 1e-300)
+        np.testing.assert_allclose(whole / scale, expected / scale, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose((first + rest) / scale, whole / scale, rtol=1e-9, atol=1e-12)
+
+
 def test_gap_tolerance_reaches_the_sum(pair):
     for shared in (False, True):
         file = open_imzml(pair(shared=shared).path)
@@ -216,3 +275,16 @@ def test_real_channels_become_peaks(sample_data):
         assert len(peaks) == len(measured) == channels
         assert (np.abs(peaks.mz / measured - 1) * 1e6 <= step / 2).all()
         assert peaks.height.sum() == pytest.approx(file.tic().sum())
+
+
+def test_real_profiles_equal_np_interp(sample_data):
+    """Spectra of 8,399 points, in both storages."""
+    made = spectra.mass_axis("ppm", mz_min=90.0, mz_max=820.0, step=30.0)
+    for path in sorted((sample_data / "imzml_tiny").glob("*.imzML")):
+        file = open_imzml(path)
+        parts = [file.spectrum(i) for i in range(file.n)]
+        expected = sum(np.interp(made.mz, mz, y, left=0, right=0) for mz, y in parts)
+        got = spectra.summed_spectrum(file, made, method="linear")
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12 * expected.max())
+        binned = spectra.summed_spectrum(file, made, method="sum")
+        assert binned.sum() == pytest.approx(file.tic().sum(), rel=1e-12)
