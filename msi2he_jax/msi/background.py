@@ -209,17 +209,19 @@ _PLASTICS: list[Compound] = [
 ]
 _WITH_ALKALI = ("[M+H]+", "[M+H4N]+", "[M+Na]+", "[M+K]+")
 _ETHYLENE_OXIDE = {"C": 2, "H": 4, "O": 1}
+# Polymers end near m/z 650: above, their ions lie within 10 ppm of phospholipids' (PEG 16 with
+# ammonium and PC 30:2 with potassium, 740.46), and a lipid lost is worse than a polymer kept.
 _POLYMERS: list[Compound] = [
-    *_chain("PEG", _ETHYLENE_OXIDE, {"H": 2, "O": 1}, range(4, 23), _WITH_ALKALI),
-    *_chain("PPG", {"C": 3, "H": 6, "O": 1}, {"H": 2, "O": 1}, range(4, 17), _WITH_ALKALI),
+    *_chain("PEG", _ETHYLENE_OXIDE, {"H": 2, "O": 1}, range(4, 14), _WITH_ALKALI),
+    *_chain("PPG", {"C": 3, "H": 6, "O": 1}, {"H": 2, "O": 1}, range(4, 11), _WITH_ALKALI),
     *_chain(
-        "Triton X", _ETHYLENE_OXIDE, {"C": 14, "H": 22, "O": 1}, range(4, 16), _WITH_ALKALI[1:3]
+        "Triton X", _ETHYLENE_OXIDE, {"C": 14, "H": 22, "O": 1}, range(4, 10), _WITH_ALKALI[1:3]
     ),
     *_chain(
         "polysiloxane",
         {"C": 2, "H": 6, "O": 1, "Si": 1},
         {},
-        range(4, 13),
+        range(4, 9),
         ("[M+H-CH4]+", "[M+H]+", "[M+H4N]+"),
     ),
 ]
