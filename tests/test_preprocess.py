@@ -8,7 +8,7 @@ import pytest
 from msi2he_jax import preprocess, simulate
 from msi2he_jax.data.loader import load_arrays
 from msi2he_jax.data.manifest import read_manifest
-from msi2he_jax.data.pairs import msi_arrays
+from msi2he_jax.data.msi_arrays import msi_arrays
 from msi2he_jax.data.provenance import read_provenance
 from msi2he_jax.msi.images import apply_scale
 from msi2he_jax.msi.imzml import open_imzml

@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from msi2he_jax.data.provenance import content_digest, read_provenance
+from msi2he_jax.data.provenance import content_digest, peaks_of, read_provenance
 from msi2he_jax.data.split import SPLITS
 from msi2he_jax.errors import InputError
 from msi2he_jax.histology import decode_png, png_bytes
 from msi2he_jax.io_safety import atomic_folder, existing_folder, read_json, sha256, write_json
+from msi2he_jax.msi.peak_list import write_peak_list
 
 NAME, VERSION = "msi2he_pairs", "1.0.0"
 IMAGES = {"histology": 3, "msi_mask": 1, "tissue_mask": 1, "view": 3}
@@ -87,6 +88,9 @@ def write_dataset(
         content = hashlib.sha256(everything.encode()).hexdigest()
         record = {"counts": counts, "content_sha256": content, "shards": shards}
         provenance.update(record)
+        write_peak_list(
+            folder / "peaks.csv", peaks_of(provenance), provenance.get("peak_names", ())
+        )
         write_json(folder / "provenance.json", provenance)
 
 

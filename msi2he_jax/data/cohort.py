@@ -20,16 +20,17 @@ import numpy as np
 
 from msi2he_jax.data import survey as surveying
 from msi2he_jax.data.manifest import Sample
-from msi2he_jax.data.pairs import Measured, make_pair, measure
+from msi2he_jax.data.msi_arrays import Measured, measure, read_like
+from msi2he_jax.data.pairs import make_pair, sample_arrays
 from msi2he_jax.data.plan import ScaleSample, make_plan
 from msi2he_jax.data.provenance import axis_of, axis_record
+from msi2he_jax.data.reading import with_reference
 from msi2he_jax.data.recipe import Recipe
 from msi2he_jax.data.split import SPLITS
 from msi2he_jax.data.survey import Survey
+from msi2he_jax.data.views import fit_views, pixels_to_fit
 from msi2he_jax.data.work import Finished, Unit, load, make_unit
 from msi2he_jax.errors import InputError
-from msi2he_jax.msi.axes import MassAxis
-from msi2he_jax.msi.imzml import open_imzml
 from msi2he_jax.msi.imzml_index import find_ibd
 from msi2he_jax.msi.normalization import size_floor
 from msi2he_jax.msi.ranges import range_bounds
@@ -56,7 +57,7 @@ def survey_cohort(
     Raises:
         InputError: a damaged file, mixed kinds of data, or one measurement in two splits.
     """
-    units = [make_unit("survey", sample, _file_states(sample)) for sample in samples]
+    units = [make_unit("survey", sample, _file_states(sample), recipe=recipe) for sample in samples]
     found = {done.unit.sample.sample_id: Survey(**done.result()) for done in each(_survey, units)}
     if not found:
         raise InputError(manifest, "", "no sample could be used")
@@ -68,8 +69,8 @@ def survey_cohort(
     return found
 
 
-def _survey(sample: Sample) -> dict[str, Any]:
-    return vars(surveying.survey_sample(sample))
+def _survey(sample: Sample, recipe: Recipe) -> dict[str, Any]:
+    return vars(surveying.survey_sample(sample, recipe))
 
 
 def _file_states(sample: Sample) -> list[Any]:
@@ -131,7 +132,13 @@ def plan_cohort(
     chosen = [surveys[s.sample_id] for s in deciding]
     axis = surveying.choose_axis(chosen, recipe)
     gap = surveying.gap_tolerance_da(chosen, recipe)
-    total, count = _sum_spectra(deciding, surveys, recipe, axis, gap, each)
+    common = {"axis": axis_record(axis), "gap_tol_da": gap}
+    if recipe.recalibrate == "sums":
+        units = [_unit("file", s, surveys, **common, recipe=recipe) for s in deciding]
+        spectra = (done.result() for done in each(_file_spectrum, units))
+        recipe = with_reference(recipe, axis, spectra)
+    common["recipe"] = recipe
+    total, count = _sum_spectra(deciding, surveys, common, each)
     plan = make_plan(
         manifest,
         list(surveys.values()),
@@ -141,50 +148,74 @@ def plan_cohort(
         spectra=count,
         gap_tol_da=gap,
     )
-    return plan | {"doubts": surveying.doubts(list(surveys.values()), recipe)}
+    plan |= {"doubts": surveying.doubts(list(surveys.values()), recipe)}
+    if recipe.view_fit == "train":
+        plan["view_models"] = _fit_views(deciding, surveys, plan, each)
+    return plan
+
+
+def _file_spectrum(sample: Sample, axis: dict[str, Any], **options: Any) -> np.ndarray:
+    """The mass axis travels as its record, which is short."""
+    return surveying.file_spectrum(sample, axis_of({"axis": axis}), **options)
+
+
+def _fit_views(
+    deciding: Sequence[Sample], surveys: dict[str, Survey], plan: dict[str, Any], each: Each
+) -> dict[str, Any]:
+    """Fits the views to the samples that decide the peaks."""
+    provenance = _for_pairs(plan)
+    units = [_unit("view", s, surveys, provenance=provenance) for s in deciding]
+    parts = [done.result() for done in each(_view_pixels, units)]
+    return fit_views(parts, method=plan["view"], seed=plan["seed"])
+
+
+def _view_pixels(sample: Sample, provenance: dict[str, Any]) -> dict[str, Any]:
+    return pixels_to_fit(sample_arrays(sample, provenance)[0], seed=provenance["seed"])
+
+
+def _for_pairs(plan: dict[str, Any]) -> dict[str, Any]:
+    """What of a plan decides how a pair is made; the rest must not make finished ones stale."""
+    return {name: value for name, value in plan.items() if name not in _NOT_FOR_PAIRS}
 
 
 def _sum_spectra(
-    deciding: Sequence[Sample],
-    surveys: dict[str, Survey],
-    recipe: Recipe,
-    axis: MassAxis,
-    gap_tol_da: float | None,
-    each: Each,
+    deciding: Sequence[Sample], surveys: dict[str, Survey], common: dict[str, Any], each: Each
 ) -> tuple[np.ndarray, int]:
     """Sums the cohort's spectra: within ranges, then over ranges, then over samples."""
-    floors = _floors(deciding, surveys, recipe, each)
-    common = {"axis": axis_record(axis), "recipe": recipe, "gap_tol_da": gap_tol_da}
+    floors, bins = _floors(deciding, surveys, common, each), common["axis"]["bins"]
     units = [
         _unit("sum", s, surveys, **common, bounds=bounds, floor=floors.get(s.sample_id))
         for s in deciding
         for bounds in _bounds(s, surveys)
     ]
-    total, count = np.zeros(len(axis.mz)), 0
+    total, count = np.zeros(bins), 0
     for _, parts in _by_sample(each, _sum, units, surveys):
-        spectrum = np.zeros(len(axis.mz))
+        spectrum = np.zeros(bins)
         for part, spectra in (done.result() for done in parts):
             spectrum, count = spectrum + part, count + spectra
-        size = spectrum.sum() if recipe.mean_spectra else 1.0
+        size = spectrum.sum() if common["recipe"].mean_spectra else 1.0
         total += spectrum / (size or 1.0)
     return total, count
 
 
 def _sum(sample: Sample, axis: dict[str, Any], **options: Any) -> tuple[np.ndarray, int]:
-    """The mass axis travels as its record, which is short."""
     return surveying.sample_spectrum(sample, axis_of({"axis": axis}), **options)
 
 
+def _sizes(sample: Sample, axis: dict[str, Any], **options: Any) -> np.ndarray:
+    return surveying.sample_sizes(sample, axis_of({"axis": axis}), **options)
+
+
 def _floors(
-    deciding: Sequence[Sample], surveys: dict[str, Survey], recipe: Recipe, each: Each
+    deciding: Sequence[Sample], surveys: dict[str, Survey], common: dict[str, Any], each: Each
 ) -> dict[str, float]:
     """Finds the floor of sizes of samples that are summed in ranges; others find their own."""
     units = [
-        _unit("sizes", s, surveys, recipe=recipe, bounds=bounds)
+        _unit("sizes", s, surveys, **common, bounds=bounds)
         for s in _in_ranges(deciding, surveys)
         for bounds in _bounds(s, surveys)
     ]
-    found = _by_sample(each, surveying.sample_sizes, units, surveys)
+    found = _by_sample(each, _sizes, units, surveys)
     return {
         sample.sample_id: size_floor(np.concatenate([done.result() for done in parts]))
         for sample, parts in found
@@ -249,7 +280,7 @@ def cohort_examples(
         which adds the intensity scale to the plan.
     """
     scale = ScaleSample()
-    provenance = {name: value for name, value in plan.items() if name not in _NOT_FOR_PAIRS}
+    provenance = _for_pairs(plan)
     parts = _measured(samples, surveys, provenance, each)
 
     def draw(split: str) -> Iterator[dict[str, Any]]:
@@ -289,7 +320,8 @@ def _measured(
 def _values(
     sample: Sample, provenance: dict[str, Any], bounds: tuple[int, int]
 ) -> dict[str, np.ndarray]:
-    return vars(measure(open_imzml(sample.imzml), provenance, np.arange(*bounds)))
+    imzml, _ = read_like(sample.imzml, provenance)
+    return vars(measure(imzml, provenance, np.arange(*bounds)))
 
 
 def _pair(sample: Sample, provenance: dict[str, Any], parts: tuple[str, ...] | None):

@@ -10,13 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from msi2he_jax.data.manifest import Sample
-from msi2he_jax.data.pairs import (
-    align,
-    measured_region,
-    msi_pixel_size_um,
-    read_slide,
-    slide_tissue,
-)
+from msi2he_jax.data.msi_arrays import measured_region, msi_pixel_size_um
+from msi2he_jax.data.pairs import align, read_slide, slide_tissue
 from msi2he_jax.data.reading import read_spectra, sampled_spectrum
 from msi2he_jax.data.recipe import Recipe
 from msi2he_jax.errors import InputError
@@ -243,20 +238,20 @@ def file_spectrum(
 
 def sample_sizes(
     sample: Sample,
+    axis: MassAxis,
     recipe: Recipe,
-    bounds: tuple[int, int],
+    gap_tol_da: float | None,
     *,
-    axis: MassAxis | None = None,
-    gap_tol_da: float | None = None,
+    bounds: tuple[int, int],
 ) -> np.ndarray:
     """Measures the spectra that the summed spectrum divides by their size, float64 [n].
 
     Args:
         sample: One sample.
+        axis: M bins.
         recipe: Decides whether sizes count; where they do not, all are 1.
-        bounds: The first spectrum and the one after the last.
-        axis: M bins, for `read_spectra`.
         gap_tol_da: Da, see `gap_tolerance_da`.
+        bounds: The first spectrum and the one after the last.
     """
     imzml, _ = read_spectra(sample.imzml, recipe, axis, gap_tol_da)
     return _sizes(imzml, recipe, np.arange(*bounds))

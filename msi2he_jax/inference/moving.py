@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from msi2he_jax.data.manifest import Sample
-from msi2he_jax.data.pairs import measured_region, msi_pixel_size_um
+from msi2he_jax.data.msi_arrays import measured_region, msi_pixel_size_um
 from msi2he_jax.errors import InputError
 from msi2he_jax.inference.model import Model
 from msi2he_jax.inference.new_data import read_msi

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from msi2he_jax.data.pairs import MsiArrays, msi_arrays
+from msi2he_jax.data.msi_arrays import MsiArrays, msi_arrays, read_like
 from msi2he_jax.data.provenance import peaks_of
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.images import apply_scale
-from msi2he_jax.msi.imzml import Imzml, open_imzml
+from msi2he_jax.msi.imzml import Imzml
 
 
 def read_msi(
@@ -40,7 +40,7 @@ def read_msi(
     Raises:
         InputError: the file is damaged, or does not fit the training data.
     """
-    imzml = open_imzml(path)
+    imzml, _ = read_like(path, provenance)
     if not force:
         _check_range(imzml, provenance)
     size = {"um_per_px": um_per_px, "um_per_px_y": um_per_px_y}

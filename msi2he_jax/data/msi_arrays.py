@@ -1,0 +1,230 @@
+"""The MSI of a section on the common grid: native pixels read, normalised, brought to one size.
+
+No slide is needed: new data pass through `msi_arrays` as training data do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from msi2he_jax.data.manifest import Roi
+from msi2he_jax.data.provenance import axis_of, peaks_of
+from msi2he_jax.data.reading import read_spectra
+from msi2he_jax.data.recipe import recipe_of
+from msi2he_jax.errors import InputError
+from msi2he_jax.io_safety import LIMITS
+from msi2he_jax.msi.images import add_to_grid, ion_values, normalize
+from msi2he_jax.msi.imzml import Imzml
+from msi2he_jax.msi.normalization import spectrum_sizes
+from msi2he_jax.msi.ranges import spectrum_ranges
+from msi2he_jax.msi.recalibration import Shift
+from msi2he_jax.msi.spectra import is_discrete
+from msi2he_jax.registration import transforms
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MsiArrays:
+    """The MSI of a section on the common grid.
+
+    Attributes:
+        msi: float32 [H, W, K], normalised intensities; 0 where not measured.
+        mask: bool [H, W], measured.
+        um_per_px: Pixel size of the grid, um.
+        origin_um: (y, x) of the grid's outer corner in the imzML's frame, um.
+        native_um: (y, x) pixel size of the measurement, um.
+    """
+
+    msi: np.ndarray
+    mask: np.ndarray
+    um_per_px: float
+    origin_um: tuple[float, float]
+    native_um: tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measured:
+    """What was read of consecutive spectra.
+
+    Attributes:
+        values: float64 [n, K], the signal at each peak.
+        sizes: float64 [n], what each spectrum is divided by, before the floor.
+    """
+
+    values: np.ndarray
+    sizes: np.ndarray
+
+
+def read_like(path: str | os.PathLike, provenance: dict[str, Any]) -> tuple[Imzml, Shift | None]:
+    """Opens an imzML and treats its spectra as those of a data set.
+
+    Args:
+        path: The .imzML file.
+        provenance: Of the data set.
+
+    Returns:
+        The file, and its mass shift or None where the data set was not recalibrated.
+
+    Raises:
+        InputError: the file is damaged, or cannot be treated so.
+    """
+    gap_tol_da = provenance["rebin"]["gap_tol_da"]
+    return read_spectra(path, recipe_of(provenance), axis_of(provenance), gap_tol_da)
+
+
+def msi_arrays(
+    imzml: Imzml,
+    provenance: dict[str, Any],
+    *,
+    um_per_px: float | None = None,
+    um_per_px_y: float | None = None,
+    roi: Roi | None = None,
+    force: bool = False,
+    parts: Iterable[Measured] | None = None,
+) -> MsiArrays:
+    """Brings an imzML to the common grid, with the peaks and treatment of a data set.
+
+    Args:
+        imzml: An open file, as `read_like` gives it.
+        provenance: Of the data set: axis, peaks, rebinning, normalisation and grid.
+        um_per_px: MSI pixel size along x, um; None takes the file's own.
+        um_per_px_y: Along y, um; None is as along x (or the file's own, where both are None).
+        roi: (x, y, w, h) in MSI pixels, or None for all.
+        force: Accepts another spectrum type or polarity than the data set's.
+        parts: What `measure` gave for each range of spectra, in order; None reads them here.
+
+    Raises:
+        InputError: the file does not fit the data set, has no pixel size, or shows no peak at all.
+    """
+    if not force:
+        _check_fits(imzml, provenance)
+    native_um = msi_pixel_size_um(imzml, um_per_px, um_per_px_y)
+    if parts is None:
+        parts = (measure(imzml, provenance, indices) for indices in spectrum_ranges(imzml))
+    images, size_image = _laid_out(imzml, parts, len(provenance["peaks"]["mz"]))
+    images = normalize(images, size_image, imzml.mask, provenance["normalization"])
+    rows, columns = _slices(imzml, roi)
+    mask = measured_region(imzml, roi)[rows, columns]
+    if not images[rows, columns][mask].any():
+        hint = "is it of the same kind as the training data?"
+        raise InputError(imzml.path, "peaks", "no pixel has signal at any of them", hint)
+    um = _grid_um(provenance["grid"], mask.shape, native_um)
+    msi, grid_mask = _on_grid(images[rows, columns], mask, native_um, um, imzml)
+    origin = (rows.start * native_um[0], columns.start * native_um[1])
+    return MsiArrays(msi, grid_mask, um, origin, native_um)
+
+
+def measure(imzml: Imzml, provenance: dict[str, Any], indices: np.ndarray) -> Measured:
+    """Reads a range of spectra: what takes long, and what large files are split by.
+
+    Args:
+        imzml: An open file.
+        provenance: As `msi_arrays` needs it.
+        indices: int64 [n], numbers of spectra.
+
+    Raises:
+        InputError: a damaged spectrum.
+    """
+    rebin = provenance["rebin"]
+    options = {name: rebin[name] for name in ("window", "method", "gap_tol_da")}
+    peaks, axis = peaks_of(provenance), axis_of(provenance)
+    values = ion_values(imzml, peaks, axis, **options, indices=indices)
+    recipe, kind = recipe_of(provenance), provenance["normalization"]
+    reference = {"reference_mz": recipe.reference_mz, "reference_ppm": recipe.reference_ppm}
+    return Measured(values, spectrum_sizes(imzml, kind, **reference, indices=indices))
+
+
+def _laid_out(imzml: Imzml, parts: Iterable[Measured], peaks: int) -> tuple[np.ndarray, ...]:
+    """Lays consecutive ranges on the grid: float32 [H, W, K], and sizes float64 [H, W]."""
+    images, sizes = np.zeros((*imzml.shape, peaks)), np.zeros(imzml.shape)
+    start = 0
+    for part in parts:
+        indices = np.arange(start, start + len(part.sizes))
+        add_to_grid(images, imzml, indices, part.values)
+        add_to_grid(sizes, imzml, indices, part.sizes)
+        start += len(indices)
+    return images.astype(np.float32), sizes
+
+
+def _check_fits(imzml: Imzml, provenance: dict[str, Any]) -> None:
+    """Refuses a file whose intensities cannot mean what they meant in training."""
+    expected = provenance["spectra"]
+    found = {
+        "spectrum_type": imzml.spectrum_type,
+        "polarity": imzml.polarity,
+        "discrete": is_discrete(imzml),
+    }
+    for name, value in found.items():
+        if None not in (value, expected[name]) and value != expected[name]:
+            why = f"is {value}, the data set has {expected[name]}"
+            raise InputError(imzml.path, name, why, "--force goes on all the same")
+
+
+def msi_pixel_size_um(
+    imzml: Imzml, um_per_px: float | None, um_per_px_y: float | None
+) -> tuple[float, float]:
+    """Returns the (y, x) pixel size, um: the manifest's where given, else the file's own.
+
+    Raises:
+        InputError: neither says it.
+    """
+    if um_per_px is not None:
+        return (um_per_px if um_per_px_y is None else um_per_px_y), um_per_px
+    if imzml.pixel_size_um is None:
+        hint = "give it in um, as in msi_um_per_px=50"
+        raise InputError(imzml.path, "msi_um_per_px", "the file does not say its pixel size", hint)
+    y, x = imzml.pixel_size_um
+    return (y if um_per_px_y is None else um_per_px_y), x
+
+
+def _slices(imzml: Imzml, roi: Roi | None) -> tuple[slice, slice]:
+    height, width = imzml.shape
+    x, y, w, h = roi or (0, 0, width, height)
+    if x + w > width or y + h > height:
+        why = f"x,y,w,h = {x},{y},{w},{h} is not inside the {width} x {height} px grid"
+        raise InputError(imzml.path, "msi_roi", why)
+    return slice(y, y + h), slice(x, x + w)
+
+
+def measured_region(imzml: Imzml, roi: Roi | None) -> np.ndarray:
+    """Returns which pixels of the whole grid are measured and inside `roi`, bool [H, W]."""
+    region = np.zeros(imzml.shape, bool)
+    region[_slices(imzml, roi)] = True
+    region &= imzml.mask
+    if not region.any():
+        raise InputError(imzml.path, "msi_roi", f"{roi} holds no measured pixel")
+    return region
+
+
+def _grid_um(grid: dict[str, Any], shape: tuple[int, int], native_um) -> float:
+    """The data set's one pixel size, or the one that makes the longest side `fit_px`."""
+    if grid["fit_px"]:
+        return max(n * um for n, um in zip(shape, native_um, strict=True)) / grid["fit_px"]
+    return grid["target_um_per_px"]
+
+
+def _on_grid(images, mask, native_um, um: float, imzml) -> tuple[np.ndarray, np.ndarray]:
+    """Resamples bilinearly among measured pixels, so that missing ones do not darken others."""
+    shape = tuple(
+        max(1, round(n * size / um)) for n, size in zip(mask.shape, native_um, strict=True)
+    )
+    if shape[0] * shape[1] > LIMITS.grid_pixels:
+        why = f"{um:g} um/px would make {shape[0]} x {shape[1]} px"
+        raise InputError(imzml.path, "target_um_per_px", why, "choose a larger one")
+    if shape == mask.shape and native_um == (um, um):
+        return images * mask[..., None], mask
+    options = {
+        "source_um_per_px": native_um,
+        "matrix_out_to_source": np.eye(3),
+        "out_shape": shape,
+        "out_um_per_px": um,
+    }
+    weight = transforms.warp_image(mask.astype(np.float32), **options)
+    summed = transforms.warp_image(images * mask[..., None], **options)
+    inside = weight >= 0.5
+    resampled = summed / np.maximum(weight, 1e-6)[..., None]
+    return np.where(inside[..., None], resampled, 0).astype(np.float32), inside
