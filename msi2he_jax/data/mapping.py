@@ -172,23 +172,28 @@ def _check_workers(client, address: str, folder: Path | None, software: Callable
     except TimeoutError:
         hint = f"start some with: dask worker {address} --nthreads 1"
         raise InputError(address, "workers", f"none within {WORKERS_S:g} s", hint) from None
-    here = software()
     look = functools.partial(_look_around, software, None if folder is None else str(folder))
     for worker, found in client.run(look, on_error="return").items():
-        if isinstance(found, Exception):
-            why = f"cannot load msi2he_jax: {found}"
-            hint = "install the same environment on scheduler and workers"
-            raise InputError(address, f"worker {worker}", why, hint)
-        versions, sees_folder = found
-        for name in sorted(here.keys() | versions.keys()):
-            ours, theirs = here.get(name), versions.get(name)
-            if ours != theirs:
-                why = f"has {name} {_short(theirs)}, this process {_short(ours)}"
-                raise InputError(address, f"worker {worker}", why, "install the same everywhere")
-        if not sees_folder:
-            why = f"does not see {folder}"
-            hint = "files and --out must lie on storage that all share, under the same paths"
-            raise InputError(address, f"worker {worker}", why, hint)
+        _check_found(address, f"worker {worker}", found, software(), folder)
+    try:
+        client.run_on_scheduler(look)
+    except Exception as error:
+        _check_found(address, "scheduler", error, {}, None)
+
+
+def _check_found(address: str, who: str, found: Any, here: dict, folder: Path | None) -> None:
+    if isinstance(found, Exception):
+        hint = "install the same environment on scheduler and workers"
+        raise InputError(address, who, f"cannot load msi2he_jax: {found}", hint)
+    versions, sees_folder = found
+    for name in sorted(here.keys() | versions.keys()):
+        ours, theirs = here.get(name), versions.get(name)
+        if ours != theirs:
+            why = f"has {name} {_short(theirs)}, this process {_short(ours)}"
+            raise InputError(address, who, why, "install the same everywhere")
+    if not sees_folder:
+        hint = "files and --out must lie on storage that all share, under the same paths"
+        raise InputError(address, who, f"does not see {folder}", hint)
 
 
 def _look_around(software: Callable, folder: str | None) -> tuple[dict, bool]:

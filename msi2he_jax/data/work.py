@@ -98,7 +98,7 @@ def software() -> dict[str, str]:
     package, digest = Path(__file__).parents[1], hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
-    return {**versions(), "sources": digest.hexdigest()}
+    return {**versions(), "msi2he_jax sources": digest.hexdigest()}
 
 
 @contextlib.contextmanager
