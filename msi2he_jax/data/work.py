@@ -221,7 +221,7 @@ def perform(
     try:
         _store(_record_path(folder, unit), result)
     except OSError as error:
-        raise InputError(folder, "", f"cannot be written: {error.strerror}") from error
+        raise InputError(folder, "", f"cannot be written: {error.strerror or error}") from error
     return None
 
 
