@@ -68,18 +68,8 @@ def _root_mean_square(block: Block) -> np.ndarray:
 
 
 def _median_of_signal(block: Block) -> np.ndarray:
-    """Sorts the positive points of all spectra together and takes each one's middle."""
-    spectrum = np.repeat(np.arange(len(block.indices)), np.diff(block.starts))
-    positive = block.intensity > 0
-    spectrum, values = spectrum[positive], block.intensity[positive]
-    values = values[np.lexsort((values, spectrum))]
-    counts = np.bincount(spectrum, minlength=len(block.indices))
-    starts = np.cumsum(counts) - counts
-    medians, some = np.zeros(len(counts)), counts > 0
-    low = starts + (counts - 1) // 2
-    high = starts + counts // 2
-    medians[some] = (values[low[some]] + values[high[some]]) / 2
-    return medians
+    signals = (intensity[intensity > 0] for _, intensity in block.spectra())
+    return np.array([np.median(signal) if len(signal) else 0.0 for signal in signals])
 
 
 def _reference(mz: float | None, ppm: float | None) -> Callable[[Block], np.ndarray]:

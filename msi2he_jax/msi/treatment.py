@@ -2,7 +2,7 @@
 
 Smoothing and baseline removal work on the measured points of profile spectra, before any rebinning,
 and count their windows in points. Where a file leaves out zeros, a gap is taken to hold as many
-zeros as the filter reaches, so that no peak leaks into the next one; at its ends a spectrum is
+zeros as the filter reaches over, so that no peak leaks into the next one; at its ends a spectrum is
 continued by its last value, except for SNIP, whose windows must fit into the spectrum.
 """
 
@@ -188,7 +188,8 @@ def _smooth(y, starts, wide, treatment) -> np.ndarray:
     points = treatment.smoothing_points
     sigma = points / _FWHM
     savgol = treatment.smoothing == "savgol"
-    laid = _Layout(starts, wide, points // 2 if savgol else int(_TRUNCATE * sigma + 0.5))
+    reach = points // 2 if savgol else int(_TRUNCATE * sigma + 0.5)
+    laid = _Layout(starts, wide, reach, reach)
     line = laid.lay(y)
     if savgol:
         return laid.take(signal.savgol_filter(line, points, _SAVGOL_ORDER, mode="nearest"))
@@ -197,11 +198,14 @@ def _smooth(y, starts, wide, treatment) -> np.ndarray:
 
 def _baseline(y, starts, wide, treatment) -> np.ndarray:
     points = treatment.baseline_points
-    laid = _Layout(starts, wide, points - 1)
+    half = points // 2
+    # An opening reaches two windows far, but never over a single zero: it stays below its signal.
+    reaches = (2 * half, 1) if treatment.baseline == "tophat" else (half, half)
+    laid = _Layout(starts, wide, *reaches)
     if treatment.baseline == "snip":
         line = laid.lay(y, wall=_WALL)
         fitter = _pybaselines().Baseline(check_finite=False, assume_sorted=True)
-        options = {"max_half_window": points // 2, "decreasing": True}
+        options = {"max_half_window": half, "decreasing": True}
         return laid.take(fitter.snip(line, **options, pad_kwargs={"mode": "edge"})[0])
     if treatment.baseline == "tophat":
         return laid.take(ndimage.grey_opening(laid.lay(y), size=points, mode="nearest"))
@@ -214,14 +218,15 @@ class _Layout:
     Args:
         starts: int64 [n + 1], where spectra start.
         wide: bool [P], whether zeros are missing before a point.
-        reach: How far the filter reaches, points.
+        reach: How far the filter reaches beyond the ends of a spectrum, points.
+        gap: How many zeros keep it from reaching over a gap.
     """
 
-    def __init__(self, starts: np.ndarray, wide: np.ndarray, reach: int):
+    def __init__(self, starts: np.ndarray, wide: np.ndarray, reach: int, gap: int):
         size = len(wide)
         filled = np.diff(starts) > 0
         first, last = starts[:-1][filled], starts[1:][filled] - 1
-        before, after = np.where(wide, reach, 0), np.zeros(size, np.int64)
+        before, after = np.where(wide, gap, 0), np.zeros(size, np.int64)
         before[first] = after[last] = reach
         self.place = np.arange(size) + np.cumsum(before) + np.cumsum(after) - after
         self.source = np.full(size + before.sum() + after.sum(), size)

@@ -5,12 +5,14 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage, signal
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi import treatment as treatments
 from msi2he_jax.msi.axes import mass_axis
-from msi2he_jax.msi.imzml import Imzml, open_imzml
+from msi2he_jax.msi.imzml import Block, Imzml, open_imzml
 from msi2he_jax.msi.normalization import KINDS, spectrum_sizes
 from msi2he_jax.msi.spectra import is_discrete, rebin_method, summed_spectrum
 from msi2he_jax.msi.treatment import Treatment, treat
@@ -25,19 +27,23 @@ def profile(rng, points, low=100.0, step=0.01):
     return mz, y.astype(np.float32)
 
 
-@pytest.fixture
-def files(pair, tmp_path_factory):
-    """One file with a shared m/z array and one with spectra of other lengths, one of them empty."""
-    from tests.msi.conftest import write_pair
+def packed(parts):
+    starts = np.concatenate([[0], np.cumsum([len(mz) for mz, _ in parts])])
+    mz, intensity = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+    return Block(np.arange(len(parts)), mz, intensity, starts, False)
 
+
+@pytest.fixture
+def files(pair, tmp_path):
+    """One file with a shared m/z array and one with spectra of other lengths, one of them empty."""
     rng = np.random.default_rng(1)
     positions = [(x, y) for y in (1, 2) for x in (1, 2)]
     shared = [profile(rng, 300) for _ in positions]
     apart = [profile(rng, 300), profile(rng, 120), (np.zeros(0), np.zeros(0)), profile(rng, 301)]
-    folder = tmp_path_factory.mktemp("profiles")
-    write_pair(folder / "shared.imzML", shared, positions, shared=True)
-    write_pair(folder / "apart.imzML", apart, positions)
-    return [open_imzml(folder / f"{name}.imzML") for name in ("shared", "apart")]
+    first = pair(shared, positions, shared=True)
+    for path in (first.path, first.ibd):
+        path.rename(tmp_path / f"shared{path.suffix}")
+    return [open_imzml(tmp_path / "shared.imzML"), open_imzml(pair(apart, positions).path)]
 
 
 def slow_snip(y, half):
@@ -148,8 +154,10 @@ def test_peaks_do_not_leak_over_a_gap(pair, tmp_path):
     kept = full > 0
     kept[[0, 399]] = True
     positions = [(1, 1), (2, 1)]
-    sparse = pair([(mz[kept], full[kept])] * 2, positions).path.rename(tmp_path / "b.imzML")
-    (tmp_path / "a.ibd").rename(tmp_path / "b.ibd")
+    first = pair([(mz[kept], full[kept])] * 2, positions)
+    for path in (first.path, first.ibd):
+        path.rename(tmp_path / f"sparse{path.suffix}")
+    sparse = tmp_path / "sparse.imzML"
     whole = open_imzml(pair([(mz, full)] * 2, positions).path)
     methods = [{"smoothing": name} for name in treatments.SMOOTHINGS[1:]]
     methods += [{"baseline": name} for name in treatments.BASELINES[1:]]
@@ -160,15 +168,42 @@ def test_peaks_do_not_leak_over_a_gap(pair, tmp_path):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_baseline_goes_and_peaks_stay(files):
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    smoothing=st.sampled_from(treatments.SMOOTHINGS),
+    baseline=st.sampled_from(treatments.BASELINES),
+    windows=st.tuples(st.integers(2, 12), st.integers(1, 30)),
+)
+def test_spectra_and_islands_do_not_know_each_other(seed, smoothing, baseline, windows):
+    """A block of spectra with gaps is treated as its spectra are, one by one, zeros filled in."""
+    rng = np.random.default_rng(seed)
+    parts, whole = [], []
+    for _ in range(int(rng.integers(1, 5))):
+        full = np.zeros(400)
+        for start in (0, 100, 200, 310):
+            full[start : start + 45] = rng.gamma(0.5, 100, 45)
+        full[[0, 399]] += 1
+        kept = full > 0
+        parts.append((100 + 0.01 * np.flatnonzero(kept), full[kept]))
+        whole.append((100 + 0.01 * np.arange(400), full))
+    options = {"smoothing_points": 2 * windows[0] + 1, "baseline_points": 2 * windows[1] + 1}
+    treatment = Treatment(smoothing=smoothing, baseline=baseline, **options)
+    got = treatments.filter_intensity(packed(parts), treatment, 0.015)
+    expected = [
+        treatments.filter_intensity(packed([one]), treatment, 0.015)[one[1] > 0] for one in whole
+    ]
+    if smoothing == "none" or baseline == "none":  # Smoothing fills a gap, and that is not kept.
+        np.testing.assert_allclose(got, np.concatenate(expected), rtol=1e-9, atol=1e-9)
+    assert got.min() >= 0
+
+
+def test_a_baseline_goes_and_peaks_stay():
     rng = np.random.default_rng(5)
     x = np.arange(2000)
     peaks = sum(500 * np.exp(-(((x - c) / 4) ** 2) / 2) for c in rng.uniform(100, 1900, 10))
     slope = 200 * np.exp(-x / 800)
-    block = dataclasses.replace(
-        files[1].block(np.array([0])), mz=100 + 0.01 * x, intensity=peaks + slope,
-        starts=np.array([0, 2000]), shared=False,
-    )  # fmt: skip
+    block = packed([(100 + 0.01 * x, peaks + slope)])
     for name in ("snip", "tophat", "median"):
         got = treatments.filter_intensity(block, Treatment(baseline=name), np.inf)
         inner = slice(60, -60)
