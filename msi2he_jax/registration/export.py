@@ -1,10 +1,9 @@
 """Writing a transform so that others can use it, and reading it back.
 
-`transform.json` holds the matrix on (x, y, 1) in um. ITK `.tfm` files are plain point maps in the
-same frame: `msi_to_histology.tfm` takes an MSI point to histology, `histology_to_msi.tfm` back.
-ITK resamples with the map from fixed to moving, so drawing MSI on the slide's grid takes
-`histology_to_msi.tfm`. ITK puts an image's origin at the centre of its first pixel and we at the
-outer corner: give ITK images the spacing `um_per_px` and the origin `um_per_px / 2`.
+`transform.json` holds the matrix on (x, y, 1) in um, and names the file of its displacement. The
+same transform is written for ITK both ways (`msi_to_histology.tfm`, `histology_to_msi.tfm`, see
+`itk.py`) and, where the pictures' grids are known, for elastix (`elastix.py`), as whole
+displacement fields (`mha.py`) and for OME-NGFF and SpatialData (`ngff.py`).
 """
 
 from __future__ import annotations
@@ -18,13 +17,20 @@ import numpy as np
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import atomic_file, existing_file, inside, read_json, write_json
-from msi2he_jax.registration import transforms
+from msi2he_jax.registration import fields, transforms
+from msi2he_jax.registration.elastix import write_elastix
+from msi2he_jax.registration.fields import Frame
+from msi2he_jax.registration.itk import write_itk
+from msi2he_jax.registration.mha import write_mha
+from msi2he_jax.registration.ngff import write_ngff
 from msi2he_jax.registration.transforms import Displacement
 
 JSON_NAME = "transform.json"
 DISPLACEMENT_NAME = "displacement.npz"
-ITK_FORWARD, ITK_BACKWARD = "msi_to_histology.tfm", "histology_to_msi.tfm"
-ITK_KIND = "AffineTransform_double_2_2"
+FORWARD, BACKWARD = "msi_to_histology", "histology_to_msi"
+NGFF_NAME = "ngff.json"
+# Exported fields meet the transform between their nodes to this share of an MSI pixel.
+EXPORT_TOLERANCE_PX = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,32 +50,62 @@ class Transform:
     scores: dict = dataclasses.field(default_factory=dict)
 
 
-def write_transform(folder: str | os.PathLike, transform: Transform) -> None:
-    """Writes `transform.json`, its displacement (npz) if any, and both ITK files.
+def write_transform(
+    folder: str | os.PathLike, transform: Transform, frames: dict[str, Frame] | None = None
+) -> None:
+    """Writes `transform.json`, its displacement (npz) if any, and the forms others read.
 
     Args:
         folder: An existing folder.
         transform: What to write.
+        frames: `msi` and `histology`, the grids of both pictures; None writes ITK files only.
     """
     folder, field = Path(folder), transform.displacement
     if field is not None:
         write_displacement(folder / DISPLACEMENT_NAME, field)
-    write_json(folder / JSON_NAME, transform_json(transform))
-    note = "" if field is None else f"; the affine part only, {DISPLACEMENT_NAME} is not in it"
-    write_itk(folder / ITK_FORWARD, transform.matrix, f"maps MSI points to histology points{note}")
-    backward = transforms.invert(transform.matrix)
-    write_itk(folder / ITK_BACKWARD, backward, f"maps histology points to MSI points{note}")
+    write_json(folder / JSON_NAME, transform_json(transform, frames))
+    both = _both_ways(transform, frames)
+    notes = {FORWARD: "maps MSI points to histology points"}
+    notes[BACKWARD] = "maps histology points to MSI points"
+    for name, (matrix, even) in both.items():
+        write_itk(folder / f"{name}.tfm", matrix, notes[name], displacement=even)
+    if frames is None:
+        return
+    for name, frame in ((FORWARD, frames["msi"]), (BACKWARD, frames["histology"])):
+        matrix, even = both[name]
+        if even is not None:
+            write_mha(folder / f"{name}.mha", fields.total_field(matrix, even))
+        named = None if even is None else f"{name}.mha"
+        write_elastix(folder / f"elastix_{name}.txt", matrix, frame, named)
+    write_ngff(folder / NGFF_NAME, transform.matrix, frames, whole=field is None)
 
 
-def transform_json(transform: Transform) -> dict:
+def _both_ways(transform: Transform, frames: dict[str, Frame] | None) -> dict:
+    """Matrix and evenly spaced displacement (or None) of both directions."""
+    matrix, field = transform.matrix, transform.displacement
+    if field is None:
+        return {FORWARD: (matrix, None), BACKWARD: (transforms.invert(matrix), None)}
+    px_um, box = min(np.ptp(field.y_um), np.ptp(field.x_um)) / 100, None
+    if frames is not None:
+        px_um = min(frames["msi"].um_per_px)
+        box = np.zeros(2), frames["histology"].extent_um
+    tolerance = EXPORT_TOLERANCE_PX * px_um
+    even = fields.evenly(field, tolerance_um=tolerance)
+    back = fields.inverse(matrix, field, box_um=box, tolerance_um=tolerance)
+    return {FORWARD: (matrix, even), BACKWARD: back}
+
+
+def transform_json(transform: Transform, frames: dict[str, Frame] | None = None) -> dict:
     """Returns the content of `transform.json`.
 
     Args:
         transform: What to describe.
+        frames: Grids of both pictures, or None.
 
     Returns:
         A mapping that JSON can hold; its matrix acts on (x, y, 1).
     """
+    grids = {name: dataclasses.asdict(frame) for name, frame in (frames or {}).items()}
     return {
         "from": "msi",
         "to": "histology",
@@ -79,7 +115,7 @@ def transform_json(transform: Transform) -> dict:
         "displacement": None if transform.displacement is None else DISPLACEMENT_NAME,
         "method": transform.method,
         "scores": _without_nan(transform.scores),
-    }
+    } | ({"grids": grids} if grids else {})
 
 
 def _without_nan(value):
@@ -173,56 +209,3 @@ def read_displacement(path: str | os.PathLike) -> Displacement:
     if not (finite and len(y) and len(x) and np.all(np.diff(y) > 0) and np.all(np.diff(x) > 0)):
         raise InputError(path, "displacement", "positions must increase and all be finite")
     return Displacement(y, x, disp[..., ::-1])
-
-
-def write_itk(path: str | os.PathLike, matrix: np.ndarray, note: str = "") -> None:
-    """Writes an affine as ITK text (`AffineTransform_double_2_2`), a map of (x, y) points in um.
-
-    Args:
-        path: The `.tfm` file.
-        matrix: `[3, 3]` float, acting on (y, x, 1), um.
-        note: A comment line.
-    """
-    xy = transforms.swap_xy(matrix)
-    numbers = [*xy[:2, :2].ravel(), *xy[:2, 2]]
-    lines = [
-        "#Insight Transform File V1.0",
-        "#Transform 0",
-        f"Transform: {ITK_KIND}",
-        "Parameters: " + " ".join(repr(float(value)) for value in numbers),
-        "FixedParameters: 0 0",
-    ]
-    if note:
-        lines.insert(1, f"#{note}; um from the outer corner of the first pixel, x first")
-    with atomic_file(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def read_itk(path: str | os.PathLike) -> np.ndarray:
-    """Reads a two-dimensional affine from ITK text, its centre of rotation honoured.
-
-    Args:
-        path: The `.tfm` file.
-
-    Returns:
-        `[3, 3]` float64, acting on (y, x, 1).
-
-    Raises:
-        InputError: another kind of transform, several of them, or numbers missing.
-    """
-    path = existing_file(path, "transform")
-    fields: dict[str, list[str]] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        key, _, value = line.partition(":")
-        if not line.startswith("#") and value:
-            fields.setdefault(key.strip(), []).append(value.strip())
-    kinds = fields.get("Transform", [])
-    if len(kinds) != 1 or not kinds[0].startswith(("AffineTransform", "MatrixOffset")):
-        raise InputError(path, "Transform", f"holds {kinds}, one 2-D affine was expected")
-    try:
-        numbers = np.array(fields["Parameters"][0].split(), np.float64)
-        center = np.array(fields["FixedParameters"][0].split(), np.float64)
-        linear, offset = numbers.reshape(3, 2)[:2], numbers.reshape(3, 2)[2]
-        return transforms.swap_xy(transforms.from_parts(linear, offset + center - linear @ center))
-    except (KeyError, ValueError) as error:
-        raise InputError(path, "Parameters", "6 numbers and a centre were expected") from error

@@ -6,6 +6,7 @@ import pytest
 from msi2he_jax.errors import InputError
 from msi2he_jax.registration import export, transforms
 from msi2he_jax.registration.export import Transform
+from msi2he_jax.registration.fields import Frame
 from msi2he_jax.registration.transforms import Displacement
 
 MATRIX = transforms.rotation(
@@ -44,62 +45,6 @@ def test_displacement_file_holds_x_first(tmp_path):
     stored = np.load(tmp_path / "d.npz")
     assert stored["disp_um"].shape == (len(stored["y_um"]), len(stored["x_um"]), 2)
     np.testing.assert_array_equal(stored["disp_um"][1, 2], [9.0, 5.0])
-
-
-def test_itk_files_map_points_in_simpleitk(tmp_path):
-    import SimpleITK as sitk
-
-    export.write_transform(tmp_path, Transform(MATRIX))
-    there = transforms.apply_affine(MATRIX, POINTS)
-    forward = sitk.ReadTransform(str(tmp_path / "msi_to_histology.tfm"))
-    backward = sitk.ReadTransform(str(tmp_path / "histology_to_msi.tfm"))
-    for (y, x), (fixed_y, fixed_x) in zip(POINTS, there):
-        assert forward.TransformPoint((x, y)) == pytest.approx((fixed_x, fixed_y), abs=1e-6)
-        assert backward.TransformPoint((fixed_x, fixed_y)) == pytest.approx((x, y), abs=1e-6)
-
-
-def test_itk_resamples_an_image_as_warp_image_does(tmp_path):
-    """Half a pixel as ITK origin is what makes both frames one: shows MSI on the slide's grid."""
-    import SimpleITK as sitk
-
-    msi_um, slide_um = 50.0, 30.0
-    ramp = transforms.pixel_centers((24, 20), msi_um)
-    image = np.sin(ramp[..., 0] / 200) + np.cos(ramp[..., 1] / 300)
-    matrix = transforms.rotation(20, center_from=(600, 500), center_to=(700, 800))
-    export.write_transform(tmp_path, Transform(matrix))
-    ours = transforms.warp_image(
-        image,
-        source_um_per_px=msi_um,
-        matrix_out_to_source=transforms.invert(matrix),
-        out_shape=(45, 50),
-        out_um_per_px=slide_um,
-        fill=np.nan,
-    )
-    moving = sitk.GetImageFromArray(image)
-    moving.SetSpacing((msi_um, msi_um))
-    moving.SetOrigin((msi_um / 2, msi_um / 2))
-    grid = sitk.Image(50, 45, sitk.sitkFloat64)
-    grid.SetSpacing((slide_um, slide_um))
-    grid.SetOrigin((slide_um / 2, slide_um / 2))
-    back = sitk.ReadTransform(str(tmp_path / "histology_to_msi.tfm"))
-    theirs = sitk.GetArrayFromImage(sitk.Resample(moving, grid, back, sitk.sitkLinear, np.nan))
-    both = np.isfinite(ours) & np.isfinite(theirs)
-    assert both.sum() > 500
-    # ITK leaves out, and we hold, the outer half of the border pixels: compare inside
-    np.testing.assert_allclose(ours[both], theirs[both], atol=1e-3)
-
-
-def test_itk_written_elsewhere_is_read_with_its_centre(tmp_path):
-    import SimpleITK as sitk
-
-    theirs = sitk.AffineTransform(2)
-    theirs.SetMatrix((0.9, 0.2, -0.1, 1.1))
-    theirs.SetCenter((300.0, -50.0))
-    theirs.SetTranslation((7.0, 11.0))
-    sitk.WriteTransform(theirs, str(tmp_path / "t.tfm"))
-    mapped = transforms.apply_affine(export.read_itk(tmp_path / "t.tfm"), POINTS)
-    for (y, x), (got_y, got_x) in zip(POINTS, mapped):
-        assert theirs.TransformPoint((x, y)) == pytest.approx((got_x, got_y))
 
 
 GOOD = {
@@ -149,10 +94,17 @@ def test_a_wrong_displacement_is_refused(tmp_path, arrays):
         export.read_displacement(tmp_path / "d.npz")
 
 
-def test_other_itk_transforms_are_refused(tmp_path):
-    path = tmp_path / "t.tfm"
-    path.write_text(
-        "#Insight Transform File V1.0\nTransform: Euler2DTransform_double_2_2\nParameters: 1 2 3\n"
-    )
-    with pytest.raises(InputError, match="Euler2D"):
-        export.read_itk(path)
+def test_every_form_is_written_where_the_grids_are_known(tmp_path):
+    frames = {"msi": Frame((60, 50), (50.0, 50.0)), "histology": Frame((900, 800), (10.0, 10.0))}
+    export.write_transform(tmp_path, Transform(MATRIX), frames)
+    affine = {"transform.json", "ngff.json", "msi_to_histology.tfm", "histology_to_msi.tfm"}
+    affine |= {"elastix_msi_to_histology.txt", "elastix_histology_to_msi.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == affine
+    export.write_transform(tmp_path, Transform(MATRIX, field()), frames)
+    more = {"displacement.npz", "msi_to_histology.mha", "histology_to_msi.mha"}
+    assert {path.name for path in tmp_path.iterdir()} == affine | more
+    assert json.loads((tmp_path / "transform.json").read_text())["grids"]["msi"] == {
+        "shape": [60, 50],
+        "um_per_px": [50.0, 50.0],
+    }
+    assert "affine part only" in json.loads((tmp_path / "ngff.json").read_text())["note"]
