@@ -52,7 +52,7 @@ def spectrum_sizes(
     measure = _MEASURES.get(kind) or _reference(reference_mz, reference_ppm)
     sizes = [np.zeros(0), *(measure(block) for block in imzml.packed(indices))]
     sizes = np.concatenate(sizes)
-    if kind == "reference" and indices is None and not sizes.any():
+    if kind == "reference" and len(sizes) == imzml.n and not sizes.any():
         why = f"no spectrum has signal within {reference_ppm:g} ppm of m/z {reference_mz:g}"
         raise InputError(imzml.path, "normalization", why, "name another reference ion")
     return sizes

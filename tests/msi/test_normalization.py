@@ -81,9 +81,16 @@ def test_parts_of_a_file_are_the_whole(pair):
 )
 def test_refusals(pair, options, message):
     file = open_imzml(pair().path)
-    with pytest.raises(InputError) as caught:
-        spectrum_sizes(file, **options)
-    assert str(caught.value).endswith(message)
+    for indices in (None, np.arange(file.n)):
+        with pytest.raises(InputError) as caught:
+            spectrum_sizes(file, **options, indices=indices)
+        assert str(caught.value).endswith(message)
+
+
+def test_a_part_without_the_reference_is_no_error(pair):
+    file = open_imzml(pair().path)
+    nowhere = {"reference_mz": 50.0, "reference_ppm": 10.0}
+    assert spectrum_sizes(file, "reference", **nowhere, indices=np.arange(2)).tolist() == [0, 0]
 
 
 def test_weights_are_floored():
