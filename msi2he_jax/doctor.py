@@ -18,6 +18,7 @@ from absl import flags
 
 from msi2he_jax import cli
 from msi2he_jax.errors import InputError
+from msi2he_jax.io_safety import existing_file
 
 FLAGS = cli.new_flags()
 flags.DEFINE_boolean("json", False, "Print what was read as JSON.", flag_values=FLAGS)
@@ -64,10 +65,9 @@ def _say(found: dict, *, as_json: bool) -> None:
 
 def _kind(path: pathlib.Path) -> tuple[str, Callable]:
     """Tells what a path is and which function checks it."""
-    if not path.exists():
-        raise InputError(path, "", "no such file or folder")
     if path.is_dir():
         return _folder_kind(path)
+    existing_file(path)
     suffix = path.suffix.lower()
     if suffix in (".imzml", ".ibd"):
         return "imzML", _imzml

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -18,28 +20,52 @@ import numpy as np
 from msi2he_jax.errors import InputError
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Limits:
     """Bounds on what is read, so that a damaged header cannot exhaust memory.
 
     Attributes:
         image_pixels: Most pixels of a decoded image.
+        image_ratio: Most bytes of an image per byte of its file, once it is large.
         spectrum_points: Most points of one spectrum.
         grid_pixels: Most pixels (rows times columns) of an MSI grid.
         xml_bytes: Largest imzML file.
+        xml_depth: Deepest nesting of XML elements.
         text_bytes: Largest CSV, JSON or GeoJSON file.
+        npz_bytes: Largest content of an .npz file.
         tensor_bytes: Largest tensor of a checkpoint from elsewhere.
     """
 
     image_pixels: int = 1_000_000_000
+    image_ratio: int = 250
     spectrum_points: int = 50_000_000
     grid_pixels: int = 100_000_000
     xml_bytes: int = 64 * 2**30
-    text_bytes: int = 256 * 2**20
+    xml_depth: int = 100
+    text_bytes: int = 32 * 2**20
+    npz_bytes: int = 256 * 2**20
     tensor_bytes: int = 4 * 2**30
 
 
-LIMITS = Limits()
+_VARIABLE = "MSI2HE_LIMITS"  # Tells worker processes of limits that were changed.
+LIMITS = Limits(**json.loads(os.environ.get(_VARIABLE, "{}")))
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def changed_limits(**changes: int) -> Iterator[None]:
+    """Changes fields of LIMITS for a while, in this process and in those it starts."""
+    before, variable = dataclasses.asdict(LIMITS), os.environ.get(_VARIABLE)
+    vars(LIMITS).update(changes)
+    if changes:
+        os.environ[_VARIABLE] = json.dumps(dataclasses.asdict(LIMITS))
+    try:
+        yield
+    finally:
+        vars(LIMITS).update(before)
+        if changes:
+            os.environ.pop(_VARIABLE)
+            os.environ.update({_VARIABLE: variable} if variable else {})
 
 
 def existing_file(path: str | os.PathLike, field: str = "") -> Path:
@@ -49,13 +75,20 @@ def existing_file(path: str | os.PathLike, field: str = "") -> Path:
         InputError: absent, a folder or a special file, or not readable.
     """
     path = Path(path)
-    if not path.exists():
+    if not _exists(path, field):
         raise InputError(path, field, "no such file", _nearest_sibling(path))
     if not path.is_file():
         raise InputError(path, field, "is not a regular file")
     if not os.access(path, os.R_OK):
         raise InputError(path, field, "cannot be read", "check its permissions")
     return path
+
+
+def _exists(path: Path, field: str) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # as of a name that is too long
+        raise InputError(str(path)[:200], field, f"no such file: {error.strerror}") from error
 
 
 def existing_folder(path: str | os.PathLike, field: str = "") -> Path:
@@ -65,7 +98,7 @@ def existing_folder(path: str | os.PathLike, field: str = "") -> Path:
         InputError: absent, or not a folder.
     """
     path = Path(path)
-    if not path.exists():
+    if not _exists(path, field):
         raise InputError(path, field, "no such folder", _nearest_sibling(path))
     if not path.is_dir():
         raise InputError(path, field, "is not a folder")
@@ -113,6 +146,8 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
         _sync(path.parent)
+    except OSError as error:
+        raise disk_error(path, error) or error from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -135,8 +170,18 @@ def atomic_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterat
         for entry in temporary.rglob("*"):
             _sync(entry)
         _swap_in(temporary, path)
+    except OSError as error:
+        raise disk_error(path, error) or error from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def disk_error(path: str | os.PathLike, error: OSError) -> InputError | None:
+    """Returns what to raise where the disk of `path` is full or fails; None for other faults."""
+    if error.errno not in FULL:
+        return None
+    why = f"cannot be written: {error.strerror}"
+    return InputError(path, "", why, "what was there is kept; make room and run again")
 
 
 def _temporary_file(path: Path) -> tuple[int, str]:
@@ -189,17 +234,40 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, default=_plain) + "\n", encoding="utf-8")
 
 
+def read_text(path: str | os.PathLike, field: str = "") -> str:
+    """Reads a text file, UTF-8 with or without a byte order mark.
+
+    Raises:
+        InputError: absent, too large, or not UTF-8.
+    """
+    path = existing_file(path, field)
+    if path.stat().st_size > LIMITS.text_bytes:
+        hint = "--limits.text_bytes=N allows more"
+        raise InputError(path, field, f"is larger than {LIMITS.text_bytes} bytes", hint)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(path, field, "is not UTF-8 text", "save it as UTF-8") from error
+
+
+@contextlib.contextmanager
+def csv_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Turns what `csv` raises, as of an endless cell, into an InputError about `path`."""
+    try:
+        yield
+    except csv.Error as error:
+        raise InputError(path, "", f"is not CSV: {error}") from error
+
+
 def read_json(path: str | os.PathLike) -> Any:
     """Reads a JSON file.
 
     Raises:
         InputError: absent, too large, or not JSON; names the line.
     """
-    path = existing_file(path)
-    if path.stat().st_size > LIMITS.text_bytes:
-        raise InputError(path, "", f"is larger than {LIMITS.text_bytes} bytes")
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(path, "", f"is not valid JSON: {error}") from error
 

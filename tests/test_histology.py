@@ -201,7 +201,7 @@ def test_damaged_and_foreign_files_are_one_error(tmp_path, rgb):
 
 def test_size_is_checked_before_decoding(tmp_path, rgb, monkeypatch):
     path = _save(tmp_path, Image.fromarray(rgb))
-    monkeypatch.setattr("msi2he_jax.histology.LIMITS", Limits(image_pixels=239))
+    monkeypatch.setattr("msi2he_jax.histology.reading.LIMITS", Limits(image_pixels=239))
     with pytest.raises(InputError, match="20 x 12 px is more than 239 pixels"):
         read_histology(path, 1.0)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.io_safety import LIMITS, existing_file, read_json
+from msi2he_jax.io_safety import csv_errors, existing_file, read_json, read_text
 
 COLUMNS = (
     "sample_id",
@@ -90,7 +90,8 @@ def read_manifest(path: str | os.PathLike) -> list[Sample]:
         InputError: what is wrong and on which line; all files that are missing in one message.
     """
     path = existing_file(path, "manifest")
-    rows = list(_rows(path))
+    with csv_errors(path):
+        rows = list(_rows(path))
     if not rows:
         raise InputError(path, "", "holds no samples", "add one line per section")
     _refuse_repeats(path, rows)
@@ -100,13 +101,7 @@ def read_manifest(path: str | os.PathLike) -> list[Sample]:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yields (line, cells by column) of every line that is not blank."""
-    if path.stat().st_size > LIMITS.text_bytes:
-        raise InputError(path, "", f"is larger than {LIMITS.text_bytes} bytes")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(path, "", "is not UTF-8 text", "save it as CSV UTF-8") from error
-    reader = csv.reader(text.splitlines())
+    reader = csv.reader(read_text(path).splitlines())
     header = [name.strip().lower() for name in next(reader, [])]
     _check_header(path, header)
     for cells in reader:

@@ -139,7 +139,7 @@ class _Reader:
         self.skipped = 0
         self.span, self.spectrum_start = (-1, -1), -1
         self.templates: list[Template] = []
-        self.misses, self.hits = 0, 0
+        self.misses, self.hits, self.depth = 0, 0, 0
         self.parser = expat.ParserCreate()
         self.parser.StartElementHandler = self._start
         self.parser.EndElementHandler = self._end
@@ -219,6 +219,9 @@ class _Reader:
         raise InputError(self.path, "DOCTYPE", why, "delete the declaration if you trust the file")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self.depth += 1
+        if self.depth > LIMITS.xml_depth:
+            raise InputError(self.path, "", f"nests elements more than {LIMITS.xml_depth} deep")
         name = name.rpartition(":")[2]
         if name == "cvParam":
             if self.stack:
@@ -251,6 +254,7 @@ class _Reader:
         self.stack[-1][1].extend(self.groups[group])
 
     def _end(self, name: str) -> None:
+        self.depth -= 1
         name = name.rpartition(":")[2]
         if name not in _SCOPES:
             return

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.io_safety import LIMITS, atomic_file, existing_file
+from msi2he_jax.io_safety import LIMITS, atomic_file, csv_errors, existing_file
 from msi2he_jax.msi.axes import MassAxis
 from msi2he_jax.msi.peaks import Peaks
 
@@ -76,7 +76,8 @@ def read_peak_list(path: str | os.PathLike, *, max_fdr: float | None = None) -> 
     if not lines:
         raise InputError(path, "", "holds no m/z")
     if _is_header(lines[0][1]):
-        rows = list(_table_rows(path, lines, max_fdr))
+        with csv_errors(path):
+            rows = list(_table_rows(path, lines, max_fdr))
     elif max_fdr is None:
         rows = [_plain_row(path, number, line) for number, line in lines]
     else:

@@ -11,12 +11,20 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.io_safety import atomic_file, existing_file, inside, read_json, write_json
+from msi2he_jax.io_safety import (
+    LIMITS,
+    atomic_file,
+    existing_file,
+    inside,
+    read_json,
+    write_json,
+)
 from msi2he_jax.registration import fields, transforms
 from msi2he_jax.registration.elastix import write_elastix
 from msi2he_jax.registration.fields import Frame
@@ -198,6 +206,10 @@ def read_displacement(path: str | os.PathLike) -> Displacement:
     """
     path = existing_file(path, "displacement")
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > LIMITS.npz_bytes:
+            raise ValueError(f"its content is larger than {LIMITS.npz_bytes} bytes")
         with np.load(path, allow_pickle=False) as data:
             y, x, disp = (np.asarray(data[k], np.float64) for k in ("y_um", "x_um", "disp_um"))
     except Exception as error:  # zip, header and key errors have many types

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.io_safety import LIMITS, existing_file, read_json
+from msi2he_jax.io_safety import LIMITS, csv_errors, existing_file, read_json
 from msi2he_jax.registration.landmarks import Landmarks
 
 UNITS_UM = {"um": 1.0, "µm": 1.0, "micron": 1.0, "nm": 1e-3, "mm": 1e3}
@@ -126,7 +126,7 @@ def read_bigwarp(
     """
     path = existing_file(path, "BigWarp landmarks")
     names, moved, fixed = [], [], []
-    for number, row in enumerate(csv.reader(_lines(path)), start=1):
+    for number, row in enumerate(_cells(path), start=1):
         if not 6 <= len(row) <= 9:
             why = f"has {len(row)} cells, BigWarp writes 6 or 7 (2-D), 8 or 9 (3-D)"
             raise InputError(path, f"line {number}", why, _separator_hint(row))
@@ -220,7 +220,7 @@ def _coordinates(path: Path, values) -> np.ndarray:
 
 def _read_napari(path: Path) -> Points:
     """Columns index, axis-0 (y), axis-1 (x); of more axes the last two count."""
-    rows = list(csv.reader(_lines(path)))
+    rows = _cells(path)
     header = [cell.strip() for cell in rows[0]] if rows else []
     axes = sorted(name for name in header if name.startswith("axis-"))
     if len(axes) < 2:
@@ -294,6 +294,11 @@ def _lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise InputError(path, "", "is not UTF-8 text", KNOWN) from error
     return [line for line in text.splitlines() if line.strip()]
+
+
+def _cells(path: Path) -> list[list[str]]:
+    with csv_errors(path):
+        return list(csv.reader(_lines(path)))
 
 
 def _number(path: Path, line: int, cell: str) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.io_safety import LIMITS, atomic_file, existing_file
+from msi2he_jax.io_safety import LIMITS, atomic_file, csv_errors, existing_file
 
 NUMBERS = ("histology_y_um", "histology_x_um", "msi_y_um", "msi_x_um")
 COLUMNS = ("name", "use", "histology_x_um", "histology_y_um", "msi_x_um", "msi_y_um")
@@ -68,7 +68,8 @@ def read_landmarks(path: str | os.PathLike) -> Landmarks:
     path = existing_file(path, "landmarks")
     if path.stat().st_size > LIMITS.text_bytes:
         raise InputError(path, "", f"is larger than {LIMITS.text_bytes} bytes")
-    rows = _rows(path)
+    with csv_errors(path):
+        rows = _rows(path)
     if not rows:
         raise InputError(path, "", "holds no landmarks", "add one line per point")
     _refuse_repeats(path, rows)
