@@ -9,14 +9,16 @@ from collections.abc import Iterable
 import numpy as np
 
 from msi2he_jax.data.recipe import Recipe
-from msi2he_jax.msi.axes import MassAxis, sample_indices
+from msi2he_jax.msi.axes import MassAxis
 from msi2he_jax.msi.imzml import Imzml, open_imzml
-from msi2he_jax.msi.peaks import pick_peaks
-from msi2he_jax.msi.recalibration import STRONGEST, Shift, apex_mz, estimate_shift_ppm
-from msi2he_jax.msi.spectra import summed_spectrum
+from msi2he_jax.msi.recalibration import (
+    Shift,
+    reference_peaks,
+    section_shift,
+    shift_axis,
+    smooth_spectrum,
+)
 from msi2he_jax.msi.treatment import Treatment, treat
-
-_SPECTRA = 2000  # Summed to find a file's shift: plenty for its strong peaks, quick in any file.
 
 
 def read_spectra(
@@ -39,7 +41,7 @@ def read_spectra(
     imzml = treat(open_imzml(path, duplicates=recipe.duplicates), _treatment(recipe, 0.0))
     if recipe.recalibrate == "none" or not recipe.lock_mz:
         return imzml, None
-    shift = _shift(imzml, recipe, axis, gap_tol_da)
+    shift = _shift(imzml, recipe)
     if shift.ppm == 0:
         return imzml, shift
     return treat(
@@ -57,32 +59,31 @@ def _treatment(recipe: Recipe, shift_ppm: float) -> Treatment:
     )
 
 
-def _shift(imzml: Imzml, recipe: Recipe, axis: MassAxis, gap_tol_da: float | None) -> Shift:
-    spectrum = sampled_spectrum(imzml, recipe, axis, gap_tol_da)
-    if not spectrum.any():
-        return Shift(0.0, 0, 0.0, "the file shows no peak")
-    peaks = pick_peaks(axis, spectrum, count=10 * STRONGEST)
-    return estimate_shift_ppm(
-        apex_mz(axis, spectrum, peaks),
-        peaks.height,
+def _shift(imzml: Imzml, recipe: Recipe) -> Shift:
+    return section_shift(
+        imzml,
         np.array(recipe.lock_mz),
         max_ppm=recipe.recalibrate_ppm,
         trusted=recipe.recalibrate == "lock",
     )
 
 
-def sampled_spectrum(
-    imzml: Imzml, recipe: Recipe, axis: MassAxis, gap_tol_da: float | None
-) -> np.ndarray:
-    """Sums up to 2,000 spectra spread over a file, float64 [M], scaled to a total of 1."""
-    spectrum = summed_spectrum(
-        imzml,
-        axis,
-        method=recipe.method,
-        pixels=sample_indices(imzml, _SPECTRA),
-        gap_tol_da=gap_tol_da,
-    )
-    return spectrum / (spectrum.sum() or 1.0)
+def sampled_spectrum(imzml: Imzml, recipe: Recipe, axis: MassAxis) -> np.ndarray:
+    """Sums up to 2,000 spectra spread over a file, on the `shift_axis` of the data set's axis.
+
+    Args:
+        imzml: An open file.
+        recipe: Says how large a shift is looked for.
+        axis: M bins, of the data set.
+
+    Returns:
+        float64 [N], with a total of about 1; see `recalibration.smooth_spectrum`.
+    """
+    return smooth_spectrum(imzml, _shift_axis(recipe, axis))
+
+
+def _shift_axis(recipe: Recipe, axis: MassAxis) -> MassAxis:
+    return shift_axis(axis.mz[0], axis.mz[-1], recipe.recalibrate_ppm)
 
 
 def with_reference(recipe: Recipe, axis: MassAxis, spectra: Iterable[np.ndarray]) -> Recipe:
@@ -90,14 +91,14 @@ def with_reference(recipe: Recipe, axis: MassAxis, spectra: Iterable[np.ndarray]
 
     Args:
         recipe: The choices.
-        axis: M bins.
-        spectra: `sampled_spectrum` of each deciding file, float64 [M].
+        axis: M bins, of the data set.
+        spectra: `sampled_spectrum` of each deciding file, float64 [N].
 
     Raises:
         InputError: none shows a peak.
     """
-    total = np.zeros(len(axis.mz))
+    fine = _shift_axis(recipe, axis)
+    total = np.zeros(len(fine.mz))
     for spectrum in spectra:
         total += spectrum
-    peaks = pick_peaks(axis, total, count=STRONGEST)
-    return dataclasses.replace(recipe, lock_mz=tuple(apex_mz(axis, total, peaks).tolist()))
+    return dataclasses.replace(recipe, lock_mz=tuple(reference_peaks(fine, total).tolist()))

@@ -233,7 +233,7 @@ def file_spectrum(
         float64 [M], see `reading.sampled_spectrum`.
     """
     imzml, _ = read_spectra(sample.imzml, recipe, axis, gap_tol_da)
-    return sampled_spectrum(imzml, recipe, axis, gap_tol_da)
+    return sampled_spectrum(imzml, recipe, axis)
 
 
 def sample_sizes(

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage, stats
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.msi.axes import MassAxis, estimate_axis_step_ppm, mass_axis, sample_indices
+from msi2he_jax.msi.axes import MassAxis, mass_axis, relative_spacing_ppm, sample_indices
 from msi2he_jax.msi.imzml import Imzml
 from msi2he_jax.msi.peaks import Peaks, pick_peaks
 from msi2he_jax.msi.spectra import rebin_method, summed_spectrum
@@ -19,7 +19,7 @@ CHANCE = 0.01
 _AGREEMENT = 0.1  # Matches that agree lie within this part of max_ppm on both sides of the mode.
 _SPREAD_OF_NORMAL = 1.4826
 _SAMPLED_SPECTRA = 2000
-_BINS = 30  # Of the axis on which a section's centroids are summed, in max_ppm.
+_BINS = 30  # In max_ppm.
 _LEAST_STEP_PPM = 0.5
 
 
@@ -102,12 +102,9 @@ def section_shift(
 ) -> Shift:
     """Estimates the shift of a section from up to 2000 of its spectra, spread over it.
 
-    They are summed on an axis of its own: for profiles as `estimate_axis_step_ppm` suggests, for
-    centroids 30 bins in `max_ppm` (0.5 ppm or more), so that where they lie in a bin is not lost.
-
     Args:
         imzml: An open file.
-        reference_mz: float64 [R], lock masses, or the peaks of the cohort.
+        reference_mz: float64 [R], lock masses, or `reference_peaks` of the cohort.
         max_ppm: Largest shift that is looked for, ppm.
         trusted: Whether the references are lock masses, as for `estimate_shift_ppm`.
 
@@ -118,15 +115,60 @@ def section_shift(
         InputError: as `estimate_shift_ppm`, or a damaged spectrum.
     """
     reference = _checked((), (), reference_mz, max_ppm)[2]
-    reach = 2 * max_ppm * 1e-6
-    ends = {"mz_min": reference[0] * (1 - reach), "mz_max": reference[-1] * (1 + reach)}
-    profile = rebin_method(imzml) == "linear"
-    step = estimate_axis_step_ppm(imzml) if profile else max(max_ppm / _BINS, _LEAST_STEP_PPM)
-    axis = mass_axis("ppm", **ends, step=step)
-    spectrum = summed_spectrum(imzml, axis, pixels=sample_indices(imzml, _SAMPLED_SPECTRA))
-    if not profile:  # A cloud of centroids is to be one peak.
-        spectrum = ndimage.gaussian_filter1d(spectrum, 2.0, mode="constant")
+    axis = shift_axis(reference[0], reference[-1], max_ppm)
+    spectrum = smooth_spectrum(imzml, axis)
     return spectrum_shift(axis, spectrum, reference, max_ppm=max_ppm, trusted=trusted)
+
+
+def shift_axis(mz_min: float, mz_max: float, max_ppm: float) -> MassAxis:
+    """Makes an axis fine enough to find shifts on: 30 bins in `max_ppm`, 0.5 ppm or more each.
+
+    Args:
+        mz_min: Least m/z of interest.
+        mz_max: Greatest.
+        max_ppm: Largest shift that is looked for, ppm; the axis reaches twice as far.
+    """
+    reach, step = 2 * max_ppm * 1e-6, max(max_ppm / _BINS, _LEAST_STEP_PPM)
+    return mass_axis("ppm", mz_min=mz_min * (1 - reach), mz_max=mz_max * (1 + reach), step=step)
+
+
+def smooth_spectrum(imzml: Imzml, axis: MassAxis) -> np.ndarray:
+    """Sums up to 2000 spectra of a file, each point as a Gaussian, so that no bins show.
+
+    A Gaussian is as wide as profile points usually lie apart, for centroids two bins; so both show
+    one peak where an ion is, wherever in its bin.
+
+    Args:
+        axis: M bins, from `shift_axis`.
+        imzml: An open file.
+
+    Returns:
+        float64 [M] with a total of about 1, so that sections count alike when they are added; all
+        0 where there is no signal.
+    """
+    chosen = sample_indices(imzml, _SAMPLED_SPECTRA)
+    spectrum = summed_spectrum(imzml, axis, method="sum", pixels=chosen)
+    bins = 2.0
+    if rebin_method(imzml) == "linear":
+        bins = max(bins, float(np.median(relative_spacing_ppm(imzml))) / axis.step)
+    spectrum = ndimage.gaussian_filter1d(spectrum, bins, mode="constant")
+    return spectrum / (spectrum.sum() or 1.0)
+
+
+def reference_peaks(axis: MassAxis, spectrum: np.ndarray) -> np.ndarray:
+    """Returns the m/z of the 200 strongest peaks of added `smooth_spectrum`, for `section_shift`.
+
+    Args:
+        axis: M bins.
+        spectrum: float64 [M].
+
+    Returns:
+        float64 [R], m/z.
+
+    Raises:
+        InputError: it holds no peak.
+    """
+    return apex_mz(axis, spectrum, pick_peaks(axis, spectrum, count=STRONGEST))
 
 
 def spectrum_shift(
