@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -134,6 +136,7 @@ def read_ome_tiff(path: str | os.PathLike) -> OmeImage:
     path, most = existing_file(path), LIMITS.image_pixels
     try:
         with tifffile.TiffFile(path) as tiff:
+            _refuse_links(path, tiff.pages[0].description)
             if not tiff.is_ome or not tiff.series:
                 raise InputError(path, "", "is not an OME-TIFF")
             series = tiff.series[0]
@@ -145,6 +148,15 @@ def read_ome_tiff(path: str | os.PathLike) -> OmeImage:
         raise
     except (tifffile.TiffFileError, ElementTree.ParseError, ValueError, zlib.error) as error:
         raise InputError(path, "", f"is not a readable OME-TIFF: {error}") from error
+
+
+def _refuse_links(path: Path, xml: str) -> None:
+    """Refuses what would make a parser open other files, or never end."""
+    if "<!DOCTYPE" in xml:
+        raise InputError(path, "OME-XML", "has a DOCTYPE declaration, which OME does not use")
+    for name in re.findall(r"""\bFileName\s*=\s*["']([^"']*)""", xml):
+        if name != path.name:
+            raise InputError(path, "OME-XML", f"names another file, {name!r}, which is not opened")
 
 
 def _pixel_size(path, um_per_px: float | tuple[float, float]) -> tuple[float, float]:
