@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from msi2he_jax.data import survey as surveying
 from msi2he_jax.data.manifest import Sample
@@ -57,7 +58,9 @@ def survey_cohort(
     Raises:
         InputError: a damaged file, mixed kinds of data, or one measurement in two splits.
     """
-    units = [make_unit("survey", sample, _file_states(sample), recipe=recipe) for sample in samples]
+    # Only what the survey looks at: other choices must not have all files read again.
+    looked_at = Recipe(duplicates=recipe.duplicates, axis_kind=recipe.axis_kind)
+    units = [make_unit("survey", s, _file_states(s), recipe=looked_at) for s in samples]
     found = {done.unit.sample.sample_id: Survey(**done.result()) for done in each(_survey, units)}
     if not found:
         raise InputError(manifest, "", "no sample could be used")
@@ -121,12 +124,7 @@ def plan_cohort(
     if any(survey.discrete for survey in surveys.values()):
         # Between single channels lies nothing that could be interpolated.
         recipe = dataclasses.replace(recipe, method=None)
-    all_of_them = recipe.statistics == "all"
-    deciding = [
-        s
-        for s in samples
-        if s.sample_id in surveys and (all_of_them or splits[s.sample_id] == "train")
-    ]
+    deciding = _deciding(samples, splits, surveys, recipe.statistics)
     if not deciding:
         raise InputError(manifest, "split", "the train split is empty", "peaks are chosen from it")
     chosen = [surveys[s.sample_id] for s in deciding]
@@ -135,7 +133,7 @@ def plan_cohort(
     common = {"axis": axis_record(axis), "gap_tol_da": gap}
     if recipe.recalibrate == "sums":
         units = [_unit("file", s, surveys, **common, recipe=recipe) for s in deciding]
-        spectra = (done.result() for done in each(_file_spectrum, units))
+        spectra = (done.result() for _, (done,) in _by_sample(each, _file_spectrum, units, surveys))
         recipe = with_reference(recipe, axis, spectra)
     common["recipe"] = recipe
     total, count = _sum_spectra(deciding, surveys, common, each)
@@ -148,29 +146,20 @@ def plan_cohort(
         spectra=count,
         gap_tol_da=gap,
     )
-    plan |= {"doubts": surveying.doubts(list(surveys.values()), recipe)}
-    if recipe.view_fit == "train":
-        plan["view_models"] = _fit_views(deciding, surveys, plan, each)
-    return plan
+    return plan | {"doubts": surveying.doubts(list(surveys.values()), recipe)}
+
+
+def _deciding(
+    samples: Sequence[Sample], splits: dict[str, str], surveys: dict[str, Survey], statistics: str
+) -> list[Sample]:
+    """Returns the samples that decide peaks, scaling and fitted views."""
+    usable = [s for s in samples if s.sample_id in surveys]
+    return [s for s in usable if statistics == "all" or splits[s.sample_id] == "train"]
 
 
 def _file_spectrum(sample: Sample, axis: dict[str, Any], **options: Any) -> np.ndarray:
     """The mass axis travels as its record, which is short."""
     return surveying.file_spectrum(sample, axis_of({"axis": axis}), **options)
-
-
-def _fit_views(
-    deciding: Sequence[Sample], surveys: dict[str, Survey], plan: dict[str, Any], each: Each
-) -> dict[str, Any]:
-    """Fits the views to the samples that decide the peaks."""
-    provenance = _for_pairs(plan)
-    units = [_unit("view", s, surveys, provenance=provenance) for s in deciding]
-    parts = [done.result() for done in each(_view_pixels, units)]
-    return fit_views(parts, method=plan["view"], seed=plan["seed"])
-
-
-def _view_pixels(sample: Sample, provenance: dict[str, Any]) -> dict[str, Any]:
-    return pixels_to_fit(sample_arrays(sample, provenance)[0], seed=provenance["seed"])
 
 
 def _for_pairs(plan: dict[str, Any]) -> dict[str, Any]:
@@ -265,8 +254,8 @@ def cohort_examples(
 ) -> tuple[dict[str, Callable[[], Iterator[dict[str, Any]]]], Callable[[], None]]:
     """Second pass: makes the pairs of each split, one at a time.
 
-    The values of samples in ranges are read here, of others while their pair is drawn; what is
-    learned of each pair is added to `plan` while it is drawn.
+    The values of samples in ranges are read here, of others while their pair is drawn. Views are
+    fitted here, where the recipe wants that. What is learned is added to `plan`.
 
     Args:
         samples: The cohort.
@@ -280,8 +269,13 @@ def cohort_examples(
         which adds the intensity scale to the plan.
     """
     scale = ScaleSample()
+    to_fit = []
+    if plan["recipe"]["view_fit"] == "train":
+        to_fit = _deciding(samples, splits, surveys, plan["scaling"]["statistics"])
+    parts = _measured(samples, to_fit, surveys, _for_pairs(plan), each)
+    if to_fit:
+        plan["view_models"] = _fit_views(to_fit, surveys, plan, parts, each)
     provenance = _for_pairs(plan)
-    parts = _measured(samples, surveys, provenance, each)
 
     def draw(split: str) -> Iterator[dict[str, Any]]:
         units = [
@@ -305,12 +299,17 @@ def cohort_examples(
 
 
 def _measured(
-    samples: Sequence[Sample], surveys: dict[str, Survey], provenance: dict[str, Any], each: Each
+    samples: Sequence[Sample],
+    to_fit: Sequence[Sample],
+    surveys: dict[str, Survey],
+    provenance: dict[str, Any],
+    each: Each,
 ) -> dict[str, tuple[str, ...]]:
-    """Reads the ion values of samples in ranges; returns where they lie."""
+    """Reads the ion values of samples in ranges, or needed twice; returns where they lie."""
+    apart = [s for s in samples if len(_bounds(s, surveys)) > 1 or s in to_fit]
     units = [
         _unit("values", s, surveys, provenance=provenance, bounds=bounds)
-        for s in _in_ranges(samples, surveys)
+        for s in apart
         for bounds in _bounds(s, surveys)
     ]
     found = _by_sample(each, _values, units, surveys)
@@ -318,16 +317,44 @@ def _measured(
 
 
 def _values(
-    sample: Sample, provenance: dict[str, Any], bounds: tuple[int, int]
+    sample: Sample, provenance: dict[str, Any], bounds: tuple[int, int] | None
 ) -> dict[str, np.ndarray]:
     imzml, _ = read_like(sample.imzml, provenance)
-    return vars(measure(imzml, provenance, np.arange(*bounds)))
+    return vars(measure(imzml, provenance, np.arange(*(bounds or (0, imzml.n)))))
+
+
+def _fit_views(
+    to_fit: Sequence[Sample],
+    surveys: dict[str, Survey],
+    plan: dict[str, Any],
+    parts: dict[str, tuple[str, ...]],
+    each: Each,
+) -> dict[str, Any]:
+    units = [
+        _unit("view", s, surveys, provenance=_for_pairs(plan), parts=parts[s.sample_id])
+        for s in to_fit
+        if s.sample_id in surveys
+    ]
+    found = [done.result() for _, (done,) in _by_sample(each, _view_pixels, units, surveys)]
+    if not found:
+        raise InputError("train", "", "no sample of this split could be used")
+    with threadpool_limits(1):  # As for units: how sums are shared out decides their last bits.
+        return fit_views(found, method=plan["view"], seed=plan["seed"])
+
+
+def _view_pixels(
+    sample: Sample, provenance: dict[str, Any], parts: tuple[str, ...]
+) -> dict[str, Any]:
+    arrays, _ = sample_arrays(sample, provenance, _loaded(parts))
+    return pixels_to_fit(arrays, seed=provenance["seed"])
 
 
 def _pair(sample: Sample, provenance: dict[str, Any], parts: tuple[str, ...] | None):
-    if parts is None:
-        return make_pair(sample, provenance)
-    return make_pair(sample, provenance, (Measured(**load(path)) for path in parts))
+    return make_pair(sample, provenance, None if parts is None else _loaded(parts))
+
+
+def _loaded(parts: tuple[str, ...]) -> Iterator[Measured]:
+    return (Measured(**load(path)) for path in parts)
 
 
 def _sample_record(sample: Sample, split: str, surveys: dict[str, Survey]) -> dict[str, Any]:
