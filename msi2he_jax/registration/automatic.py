@@ -3,27 +3,24 @@
 1. 64 px: for 36 angles times 2 mirrorings, mutual information at every shift (Fourier transform).
 2. 64 px: the best poses are refined together (vmapped Adam on six parameters).
 3. 128 px, then 256 px: fewer poses each time, down to one.
-Canvas shapes are fixed, so one compilation serves every pair.
+Canvas shapes are fixed, so one compilation serves every pair; a cohort runs in batches of pairs.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
+from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.registration import canvas, similarity, transforms
+from msi2he_jax.registration import canvas, poses, refinement, transforms
+from msi2he_jax.registration.canvas import Side
 
-METRICS = ("mi", "ncc")
-ANGLES = 36
+METRICS = ("mi", "ncc", "ngf")
 SEARCH_PX = 64
-SEARCH_BINS = 6
-BINS = 16
+# Where the pixel size is a guess: five scales from 1/1.25 to 1.25.
+UNKNOWN_SCALE = tuple(1.25 ** (k / 2) for k in (-2, -1, 0, 1, 2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +39,27 @@ LEVELS = (Level(64, 16, 40, 0.03), Level(128, 4, 40, 0.012), Level(256, 1, 50, 0
 AMBIGUOUS_MARGIN = 0.15
 RIVAL_ANGLE_DEG = 20.0
 RIVAL_SHIFT = 0.15
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pair:
+    """Two images to align, checked.
+
+    Attributes:
+        moving: The image in the MSI frame.
+        fixed: The slide.
+        start: `[3, 3]` float64, a guess to search around, moving to fixed, acting on (y, x, 1), um;
+            None searches everywhere.
+    """
+
+    moving: Side
+    fixed: Side
+    start: np.ndarray | None = None
+
+    @property
+    def radius_um(self) -> float:
+        """Half the width of both canvases, um."""
+        return canvas.shared_radius_um(self.moving, self.fixed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +83,7 @@ class AffineResult:
     starts: list[dict]
 
 
-def register_affine(
+def make_pair(
     moving: np.ndarray,
     fixed: np.ndarray,
     moving_mask: np.ndarray | None,
@@ -74,10 +92,9 @@ def register_affine(
     moving_um_per_px,
     fixed_um_per_px,
     moving_valid: np.ndarray | None = None,
-    metric: str = "mi",
-    seed: int = 0,
-) -> AffineResult:
-    """Aligns an image to another of any modality, from no starting guess.
+    start: np.ndarray | None = None,
+) -> Pair:
+    """Checks two images of any modality.
 
     Args:
         moving: `[H, W]` or `[H, W, C]` float, MSI frame; only the order of grey values matters.
@@ -87,177 +104,169 @@ def register_affine(
         moving_um_per_px: Pixel size, um; one number or (y, x).
         fixed_um_per_px: Pixel size, um; one number or (y, x).
         moving_valid: `[H, W]` bool, pixels measured; None means all.
-        metric: What is refined: `mi` for any two images, `ncc` where grey means the same in both.
+        start: `[3, 3]` float, moving to fixed, acting on (y, x, 1), um: searched around; or None.
+
+    Returns:
+        The pair.
+
+    Raises:
+        InputError: no tissue, shapes or pixel sizes that make no sense, a guess that is no affine.
+    """
+    options = {"valid": moving_valid, "name": "moving"}
+    sides = (
+        canvas.make_side(moving, moving_mask, moving_um_per_px, **options),
+        canvas.make_side(fixed, fixed_mask, fixed_um_per_px, name="fixed"),
+    )
+    if start is not None:
+        start = np.asarray(start, np.float64)
+        usable = start.shape == (3, 3) and np.all(np.isfinite(start))
+        if not usable or abs(np.linalg.det(start[:2, :2])) < 1e-9:
+            raise InputError("start", "matrix", "is not an affine that can be inverted")
+    return Pair(*sides, start)
+
+
+def register_affine(
+    moving: np.ndarray,
+    fixed: np.ndarray,
+    moving_mask: np.ndarray | None,
+    fixed_mask: np.ndarray,
+    *,
+    metric: str = "mi",
+    seed: int = 0,
+    scales: Sequence[float] = (1.0,),
+    **sizes,
+) -> AffineResult:
+    """Aligns an image to another of any modality, from no starting guess or around one.
+
+    Args:
+        moving: `[H, W]` or `[H, W, C]` float, MSI frame; only the order of grey values matters.
+        fixed: `[h, w]` or `[h, w, D]` float, histology frame, optical density for instance.
+        moving_mask: `[H, W]` bool tissue; None where it is not known apart from the background.
+        fixed_mask: `[h, w]` bool tissue.
+        metric: What is refined: `mi` for any two images, `ncc` where grey means the same in both,
+            `ngf` where edges agree.
         seed: Offsets the grid of starting angles by less than one step; the rest is deterministic.
+        scales: Factors to try on the pixel sizes' ratio; `UNKNOWN_SCALE` where it is a guess.
+        **sizes: `moving_um_per_px`, `fixed_um_per_px`, `moving_valid`, `start`, as `make_pair`
+            takes them.
 
     Returns:
         The best affine with its score and rivals.
 
     Raises:
-        InputError: no tissue, shapes or pixel sizes that make no sense, unknown metric.
+        InputError: what `make_pair` and `register_cohort` refuse.
+    """
+    pair = make_pair(moving, fixed, moving_mask, fixed_mask, **sizes)
+    return register_cohort([pair], metric=metric, seed=seed, scales=scales)[0]
+
+
+def register_cohort(
+    pairs: Sequence[Pair],
+    *,
+    metric: str = "mi",
+    seed: int = 0,
+    scales: Sequence[float] = (1.0,),
+    batch: int = 8,
+) -> list[AffineResult]:
+    """Aligns many pairs, in batches of those that fit one compilation.
+
+    Args:
+        pairs: From `make_pair`.
+        metric: As `register_affine` takes it.
+        seed: As `register_affine` takes it.
+        scales: As `register_affine` takes it.
+        batch: Most pairs at a time.
+
+    Returns:
+        One result per pair, in order, equal to its own alone but for rounding.
+
+    Raises:
+        InputError: unknown metric, scales that are not positive.
     """
     if metric not in METRICS:
         raise InputError("metric", "", f"{metric!r} is not one of {', '.join(METRICS)}")
-    sides = (
-        canvas.make_side(moving, moving_mask, moving_um_per_px, valid=moving_valid, name="moving"),
-        canvas.make_side(fixed, fixed_mask, fixed_um_per_px, name="fixed"),
-    )
-    radius = canvas.shared_radius_um(*sides)
-    levels = _useful_levels(radius, sides[0].um_per_px.max())
-    linears, shifts, _ = _coarse_poses(_pair(sides, radius, SEARCH_PX), seed, levels[0].poses)
+    if not len(scales) or not all(0 < scale < np.inf for scale in scales):
+        raise InputError("scales", "", f"{tuple(scales)} are not positive factors")
+    results: list[AffineResult | None] = [None] * len(pairs)
+    for indices in _batches(pairs, batch):
+        chosen = [pairs[i] for i in indices]
+        for i, result in zip(indices, _register_alike(chosen, metric, seed, scales, batch)):
+            results[i] = result
+    return results
+
+
+def _batches(pairs: Sequence[Pair], size: int) -> list[list[int]]:
+    """Groups indices of pairs with the same channels, levels and kind of search."""
+    groups: dict[tuple, list[int]] = {}
+    for i, pair in enumerate(pairs):
+        channels = pair.moving.image.shape[-1], pair.fixed.image.shape[-1]
+        key = (*channels, len(_useful_levels(pair)), pair.start is None)
+        groups.setdefault(key, []).append(i)
+    return [g[k : k + size] for g in groups.values() for k in range(0, len(g), size)]
+
+
+def _register_alike(pairs: list[Pair], metric: str, seed: int, scales, batch: int):
+    """Aligns one batch; several are filled up to its full size, which compiles once."""
+    count = len(pairs)
+    pairs = pairs + [pairs[-1]] * (batch - count if count > 1 else 0)
+    levels = _useful_levels(pairs[0])
+    linears, shifts = _coarse(pairs, seed, scales, levels[0].poses)
     history = []
     for level in levels:
-        pair = _pair(sides, radius, level.px)
-        linears, shifts, scores = _refine(
-            pair, linears[: level.poses], shifts[: level.poses], level.steps, level.rate, metric
+        drawn = _draw_all(pairs, level.px)
+        keep = slice(0, level.poses)
+        found = refinement.refine(
+            drawn, linears[:, keep], shifts[:, keep], level.steps, level.rate, metric
         )
-        history.append((np.asarray(linears), np.asarray(shifts), np.asarray(scores)))
-    return _result(history, sides, radius)
+        linears, shifts, scores = map(np.asarray, found)
+        history.append((linears, shifts, scores))
+    return [_result([[x[i] for x in h] for h in history], pairs[i]) for i in range(count)]
 
 
-def _useful_levels(radius_um: float, moving_um: float) -> list[Level]:
+def _coarse(pairs: list[Pair], seed: int, scales, keep: int):
+    """The first poses of every pair, `[B, keep, 2, 2]` and `[B, keep, 2]`, half widths."""
+    if pairs[0].start is None:
+        orientations = np.stack([poses.everywhere(seed, scales)] * len(pairs))
+        near, reach = np.zeros((len(pairs), 2)), np.full(len(pairs), poses.EVERYWHERE)
+    else:
+        orientations = np.stack([poses.around(p.start[:2, :2], scales) for p in pairs])
+        landing = [transforms.apply_affine(p.start, p.moving.center_um) for p in pairs]
+        near = [(at - p.fixed.center_um) / p.radius_um for at, p in zip(landing, pairs)]
+        reach = np.full(len(pairs), poses.GUESS_REACH)
+    return poses.best_poses(_draw_all(pairs, SEARCH_PX), orientations, near, reach, keep)
+
+
+def _useful_levels(pair: Pair) -> list[Level]:
     """Drops levels finer than a fifth of a moving pixel: they would only interpolate."""
-    return [x for x in LEVELS if x.px == LEVELS[0].px or 2 * radius_um / x.px > 0.2 * moving_um]
+    finest = 0.2 * pair.moving.um_per_px.max()
+    return [x for x in LEVELS if x.px == LEVELS[0].px or 2 * pair.radius_um / x.px > finest]
 
 
-def _pair(sides, radius: float, n: int) -> dict:
-    """Draws both sides at one level; the sharper fixed image is blurred to the moving pixel."""
-    moving, fixed = sides
-    values, mask, known = canvas.draw(moving, radius, n)
-    blur_um = 0.4 * float(moving.um_per_px.mean())
-    fixed_values, fixed_mask, _ = canvas.draw(fixed, radius, n, blur_um)
-    return {
-        "values": values,
-        "mask": mask,
-        "weight": known,
-        "fixed": np.concatenate([fixed_values * fixed_mask, fixed_mask[None]]),
-    }
+def _draw_all(pairs: list[Pair], n: int) -> dict:
+    drawn = {id(pair): draw_pair(pair, n) for pair in {id(p): p for p in pairs}.values()}
+    planes = [drawn[id(pair)] for pair in pairs]
+    return {name: np.stack([p[name] for p in planes]) for name in planes[0]}
 
 
-def _coarse_poses(pair: dict, seed: int, keep: int):
-    """Returns the `keep` best poses (linear, shift, score) of the exhaustive search."""
-    step = 360.0 / ANGLES
-    offset = np.random.default_rng(seed).uniform(0, step) if seed else 0.0
-    linears = np.stack(
-        [
-            transforms.rotation(offset + k * step, mirrored=mirrored)[:2, :2]
-            for mirrored in (False, True)
-            for k in range(ANGLES)
-        ]
-    ).astype(np.float32)
-    scores, shifts = map(np.asarray, _search(pair, linears, SEARCH_BINS))
-    order = _peaks_first(scores.reshape(2, ANGLES))[:keep]
-    return linears[order], shifts[order], scores[order]
+def draw_pair(pair: Pair, n: int) -> dict[str, np.ndarray]:
+    """Draws both sides at one level; the sharper fixed image is blurred to the moving pixel.
+
+    Args:
+        pair: The images.
+        n: Canvas pixels per side.
+
+    Returns:
+        `values` `[C, n, n]`, `mask` `[n, n]`, `weight` `[n, n]` (known share) of the moving side;
+        `fixed` `[D + 1, n, n]`: values times mask, then mask; float32.
+    """
+    values, mask, known = canvas.draw(pair.moving, pair.radius_um, n)
+    blur_um = 0.4 * float(pair.moving.um_per_px.mean())
+    fixed_values, fixed_mask, _ = canvas.draw(pair.fixed, pair.radius_um, n, blur_um)
+    fixed = np.concatenate([fixed_values * fixed_mask, fixed_mask[None]])
+    return {"values": values, "mask": mask, "weight": known, "fixed": fixed}
 
 
-def _peaks_first(scores: np.ndarray) -> np.ndarray:
-    """Ranks poses by score, local maxima along the angle before their own flanks."""
-    peak = (scores >= np.roll(scores, 1, axis=1)) & (scores >= np.roll(scores, -1, axis=1))
-    return np.lexsort((-scores.ravel(), ~peak.ravel()))
-
-
-@functools.partial(jax.jit, static_argnames="bins")
-def _search(pair: dict, linears: jax.Array, bins: int):
-    """Best whole-pixel shift of each orientation: scores `[S]`, shifts `[S, 2]` (half widths)."""
-    n = pair["mask"].shape[-1]
-    y = similarity.memberships(*_unmultiplied(pair["fixed"].reshape(-1, n * n)), bins)
-    y = y.reshape(*y.shape[:2], n, n)
-    planes = jnp.concatenate(
-        [pair["values"] * pair["mask"], pair["mask"][None], pair["weight"][None]]
-    )
-
-    def one(linear):
-        # rows of an orthogonal matrix invert it: where does each turned pixel come from
-        index = _to_index(_grid(n) @ linear, n)
-        sampled = similarity.bilinear(planes, index)
-        x = similarity.memberships(*_unmultiplied(sampled[:-1]), bins) * sampled[-1]
-        scores = similarity.information_of_shifts(x.reshape(*x.shape[:2], n, n), y)
-        best = jnp.argmax(scores)
-        shift = jnp.stack([best // n, best % n]) - n // 2
-        return scores.ravel()[best], shift * (2.0 / n)
-
-    return jax.lax.map(one, linears)
-
-
-@functools.partial(jax.jit, static_argnames=("steps", "metric"))
-def _refine(pair: dict, linears, shifts, steps: int, rate: float, metric: str):
-    """Improves poses together by Adam; returns them best first with their scores."""
-    score = functools.partial(_score, _prepare(pair), metric)
-    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps, 0.05))
-
-    def one(linear, shift):
-        def loss(params):
-            return _penalty(linear, params) - score(linear, params)
-
-        def step(carry, _):
-            params, state, best, best_loss = carry
-            value, grads = jax.value_and_grad(loss)(params)
-            better = value < best_loss
-            best = jax.tree.map(lambda a, b: jnp.where(better, a, b), params, best)
-            updates, state = optimizer.update(grads, state)
-            params = optax.apply_updates(params, updates)
-            return (params, state, best, jnp.minimum(value, best_loss)), None
-
-        start = (jnp.zeros((2, 2)), shift)
-        carry = (start, optimizer.init(start), start, jnp.inf)
-        (_, _, best, _), _ = jax.lax.scan(step, carry, None, length=steps)
-        return linear @ (jnp.eye(2) + best[0]), best[1], score(linear, best)
-
-    linears, shifts, scores = jax.vmap(one)(linears, shifts)
-    order = jnp.argsort(-scores)
-    return linears[order], shifts[order], scores[order]
-
-
-def _prepare(pair: dict) -> dict:
-    """What does not change while poses move."""
-    n = pair["mask"].shape[-1]
-    values, mask = pair["values"].reshape(-1, n * n), pair["mask"].ravel()
-    return {
-        "n": n,
-        "grid": _grid(n),
-        "values": values * mask,
-        "members": similarity.memberships(values, mask, BINS),
-        "weight": pair["weight"].ravel(),
-        "fixed": pair["fixed"],
-    }
-
-
-def _score(ready: dict, metric: str, linear, params) -> jax.Array:
-    change, shift = params
-    where = ready["grid"] @ (linear @ (jnp.eye(2) + change)).T + shift
-    values, mask = _unmultiplied(similarity.bilinear(ready["fixed"], _to_index(where, ready["n"])))
-    if metric == "ncc":
-        return similarity.normalized_cross_correlation(
-            ready["values"], values * mask, ready["weight"]
-        )
-    members = similarity.memberships(values, mask, BINS)
-    return similarity.mutual_information(ready["members"], members, ready["weight"])
-
-
-def _penalty(linear, params) -> jax.Array:
-    """Zero near a rigid motion (pixel sizes are known), steep beyond some 12 % of stretch."""
-    total = linear @ (jnp.eye(2) + params[0])
-    stretch = jnp.sqrt(jnp.sum((total.T @ total - jnp.eye(2)) ** 2) + 1e-8)
-    return 10.0 * jnp.maximum(stretch - 0.25, 0.0) ** 2
-
-
-def _unmultiplied(planes):
-    """Splits `[C + 1, P]` of values times mask, then mask, into values `[C, P]` and mask `[P]`."""
-    mask = jnp.clip(planes[-1], 0.0, 1.0)
-    return planes[:-1] / jnp.maximum(mask, 1e-3), mask
-
-
-def _grid(n: int) -> jax.Array:
-    """Canvas coordinates of all pixels, `[n * n, 2]` (y, x) in (-1, 1)."""
-    axis = (jnp.arange(n) + 0.5) * (2.0 / n) - 1.0
-    return jnp.stack(jnp.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
-
-
-def _to_index(u, n: int):
-    return (u + 1.0) * (n / 2.0) - 0.5
-
-
-def _result(history, sides, radius: float) -> AffineResult:
+def _result(history, pair: Pair) -> AffineResult:
     linears, shifts, scores = history[0]
     final_linear, final_shift, final_score = (x[0] for x in history[-1])
     winner = np.argmin(
@@ -273,7 +282,7 @@ def _result(history, sides, radius: float) -> AffineResult:
     ]
     runner_up, coarse = max(rivals, default=0.0), float(scores[winner])
     return AffineResult(
-        matrix=canvas.matrix_um(final_linear, final_shift, *sides, radius),
+        matrix=canvas.matrix_um(final_linear, final_shift, pair.moving, pair.fixed, pair.radius_um),
         score=float(final_score),
         coarse_score=coarse,
         runner_up=runner_up,

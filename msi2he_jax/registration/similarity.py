@@ -84,6 +84,39 @@ def normalized_cross_correlation(x: jax.Array, y: jax.Array, weight: jax.Array) 
     return jnp.mean(covariance / jnp.sqrt(spread + EPSILON))
 
 
+def normalized_gradient_fields(
+    x: jax.Array, y: jax.Array, weight: jax.Array, *, edge: float = 1.0
+) -> jax.Array:
+    """Returns how parallel the gradients of two images are, whichever way they point.
+
+    Args:
+        x: `[C, n, m]` float.
+        y: `[D, n, m]` float.
+        weight: `[n, m]` float, what each pixel counts.
+        edge: Gradients count from about this many times their weighted mean magnitude.
+
+    Returns:
+        Scalar float in [0, 1), the mean over all pairs of channels.
+
+    Source: normalised gradient fields, Haber & Modersitzki 2006 (MICCAI, LNCS 4191:726), with their
+        automatic choice of the edge parameter.
+    """
+    share = weight / jnp.maximum(weight.sum(), EPSILON)
+    (xg, x_size), (yg, y_size) = (_gradient(v, share, edge) for v in (x, y))
+    dot = jnp.einsum("gcij,gdij->cdij", xg, yg)
+    return jnp.mean(jnp.sum(share * dot**2 / (x_size[:, None] * y_size), axis=(-2, -1)))
+
+
+def _gradient(planes: jax.Array, share: jax.Array, edge: float):
+    """Central differences `[2, C, n, m]` and their regularised squared magnitude `[C, n, m]`."""
+    around = jnp.pad(planes, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows = (around[:, 2:, 1:-1] - around[:, :-2, 1:-1]) / 2
+    columns = (around[:, 1:-1, 2:] - around[:, 1:-1, :-2]) / 2
+    squared = rows**2 + columns**2
+    level = edge * jnp.sum(share * jnp.sqrt(squared + EPSILON), axis=(-2, -1), keepdims=True)
+    return jnp.stack([rows, columns]), squared + level**2 + EPSILON
+
+
 def information_of_shifts(x: jax.Array, y: jax.Array) -> jax.Array:
     """Returns the mutual information at every whole-pixel shift at once, by Fourier transform.
 
@@ -134,3 +167,35 @@ def bilinear(planes: jax.Array, index: jax.Array) -> jax.Array:
             flat = (corner[:, 0] + i) * (m + 2) + corner[:, 1] + j
             total = total + rows[flat] * (wy * wx)[:, None]
     return total.T
+
+
+def unmultiplied(planes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Splits values times mask, then mask, into values and mask.
+
+    Args:
+        planes: `[C + 1, P]` float.
+
+    Returns:
+        values `[C, P]` and mask `[P]`.
+    """
+    mask = jnp.clip(planes[-1], 0.0, 1.0)
+    return planes[:-1] / jnp.maximum(mask, 1e-3), mask
+
+
+def grid(n: int) -> jax.Array:
+    """Returns the canvas coordinates of all pixels, `[n * n, 2]` (y, x) in (-1, 1)."""
+    axis = (jnp.arange(n) + 0.5) * (2.0 / n) - 1.0
+    return jnp.stack(jnp.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def to_index(u: jax.Array, n: int) -> jax.Array:
+    """Turns canvas coordinates into fractional pixel indices.
+
+    Args:
+        u: `[..., 2]` float (y, x), half widths.
+        n: Canvas pixels per side.
+
+    Returns:
+        `[..., 2]` float.
+    """
+    return (u + 1.0) * (n / 2.0) - 0.5

@@ -144,6 +144,30 @@ def test_the_same_call_gives_the_same_answer():
     np.testing.assert_array_equal(first.matrix, second.matrix)
 
 
+def disc(stripes):
+    """Round tissue whose inside hardly says which way round it lies."""
+    y, x = np.mgrid[:160, :160] - 79.5
+    mask = np.hypot(y, x) < 55
+    return np.where(mask, 1 + 0.5 * np.cos(x / 5) * stripes, 0.02), mask
+
+
+def test_a_guess_is_searched_around_and_nowhere_else():
+    density, mask = disc(stripes=True)  # half a turn away it looks the same
+    matrix = pose(40, False)
+    moving, _ = measured(density, mask, matrix)
+    for turn in (0, 180):
+        about = matrix @ transforms.rotation(turn + 9, center_from=(2400, 2500))
+        truth = matrix @ transforms.rotation(turn, center_from=(2400, 2500))
+        about[:2, 2] += 150.0
+        sizes = {"moving_um_per_px": MSI_UM, "fixed_um_per_px": SLIDE_UM}
+        result = register_affine(moving, density, None, mask, start=about, **sizes)
+        turned = transforms.decompose(result.matrix)["rotation_deg"]
+        expected = transforms.decompose(truth)["rotation_deg"]
+        assert abs((turned - expected + 180) % 360 - 180) < 4
+    with pytest.raises(InputError, match="start: matrix"):
+        register_affine(moving, density, None, mask, start=np.zeros((3, 3)), **sizes)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
