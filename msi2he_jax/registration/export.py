@@ -50,70 +50,72 @@ class Transform:
         displacement: Field added to it, or None.
         method: How it was found.
         scores: What its finder measured.
+        grids: `msi` and `histology`, the grids of both pictures, as far as they are known.
     """
 
     matrix: np.ndarray
     displacement: Displacement | None = None
     method: str = ""
     scores: dict = dataclasses.field(default_factory=dict)
+    grids: dict[str, Frame] = dataclasses.field(default_factory=dict)
 
 
-def write_transform(
-    folder: str | os.PathLike, transform: Transform, frames: dict[str, Frame] | None = None
-) -> None:
+def write_transform(folder: str | os.PathLike, transform: Transform) -> None:
     """Writes `transform.json`, its displacement (npz) if any, and the forms others read.
 
     Args:
         folder: An existing folder.
-        transform: What to write.
-        frames: `msi` and `histology`, the grids of both pictures; None writes ITK files only.
+        transform: What to write; without its grids, of the other forms only ITK's.
     """
     folder, field = Path(folder), transform.displacement
     if field is not None:
         write_displacement(folder / DISPLACEMENT_NAME, field)
-    write_json(folder / JSON_NAME, transform_json(transform, frames))
-    both = _both_ways(transform, frames)
+    write_json(folder / JSON_NAME, transform_json(transform))
+    both = both_ways(transform)
     notes = {FORWARD: "maps MSI points to histology points"}
     notes[BACKWARD] = "maps histology points to MSI points"
     for name, (matrix, even) in both.items():
         write_itk(folder / f"{name}.tfm", matrix, notes[name], displacement=even)
-    if frames is None:
+    if not transform.grids:
         return
-    for name, frame in ((FORWARD, frames["msi"]), (BACKWARD, frames["histology"])):
+    for name, frame in zip(both, (transform.grids["msi"], transform.grids["histology"])):
         matrix, even = both[name]
         if even is not None:
             write_mha(folder / f"{name}.mha", fields.total_field(matrix, even))
         named = None if even is None else f"{name}.mha"
         write_elastix(folder / f"elastix_{name}.txt", matrix, frame, named)
-    write_ngff(folder / NGFF_NAME, transform.matrix, frames, whole=field is None)
+    write_ngff(folder / NGFF_NAME, transform.matrix, transform.grids, whole=field is None)
 
 
-def _both_ways(transform: Transform, frames: dict[str, Frame] | None) -> dict:
-    """Matrix and evenly spaced displacement (or None) of both directions."""
+def both_ways(transform: Transform) -> dict:
+    """Returns matrix `[3, 3]` and evenly spaced displacement (or None) of both directions.
+
+    Args:
+        transform: MSI to histology; the inverse holds over the histology's grid where it is known.
+    """
     matrix, field = transform.matrix, transform.displacement
     if field is None:
         return {FORWARD: (matrix, None), BACKWARD: (transforms.invert(matrix), None)}
     px_um, box = min(np.ptp(field.y_um), np.ptp(field.x_um)) / 100, None
-    if frames is not None:
-        px_um = min(frames["msi"].um_per_px)
-        box = np.zeros(2), frames["histology"].extent_um
+    if transform.grids:
+        px_um = min(transform.grids["msi"].um_per_px)
+        box = np.zeros(2), transform.grids["histology"].extent_um
     tolerance = EXPORT_TOLERANCE_PX * px_um
     even = fields.evenly(field, tolerance_um=tolerance)
     back = fields.inverse(matrix, field, box_um=box, tolerance_um=tolerance)
     return {FORWARD: (matrix, even), BACKWARD: back}
 
 
-def transform_json(transform: Transform, frames: dict[str, Frame] | None = None) -> dict:
+def transform_json(transform: Transform) -> dict:
     """Returns the content of `transform.json`.
 
     Args:
         transform: What to describe.
-        frames: Grids of both pictures, or None.
 
     Returns:
         A mapping that JSON can hold; its matrix acts on (x, y, 1).
     """
-    grids = {name: dataclasses.asdict(frame) for name, frame in (frames or {}).items()}
+    grids = {name: dataclasses.asdict(frame) for name, frame in transform.grids.items()}
     return {
         "from": "msi",
         "to": "histology",
@@ -157,14 +159,45 @@ def read_transform(path: str | os.PathLike) -> Transform:
     name, scores = content.get("displacement"), content.get("scores")
     field = None if name is None else read_displacement(inside(Path(path).parent, str(name)))
     return Transform(
-        _checked_matrix(path, content.get("matrix")),
+        checked_matrix(path, content.get("matrix")),
         field,
         str(content.get("method", "")),
         scores if isinstance(scores, dict) else {},
+        _grids(path, content.get("grids") or {}),
     )
 
 
-def _checked_matrix(path, value) -> np.ndarray:
+def _grids(path, content) -> dict[str, Frame]:
+    try:
+        grids = {
+            name: Frame(
+                tuple(int(count) for count in content[name]["shape"]),
+                tuple(float(um) for um in content[name]["um_per_px"]),
+            )
+            for name in ("msi", "histology")
+            if content
+        }
+        good = all(
+            len(grid.shape) == len(grid.um_per_px) == 2 and min(*grid.shape, *grid.um_per_px) > 0
+            for grid in grids.values()
+        )
+    except (KeyError, TypeError, ValueError):
+        good = False
+    if not good:
+        raise InputError(path, "grids", "is not a shape and um_per_px for msi and histology")
+    return grids
+
+
+def checked_matrix(path: str | os.PathLike, value) -> np.ndarray:
+    """Returns `[3, 3]` float64 acting on (y, x, 1), of 3 x 3 numbers acting on (x, y, 1).
+
+    Args:
+        path: What to name in an error.
+        value: Anything.
+
+    Raises:
+        InputError: not 3 x 3 finite numbers, or no affine that can be inverted.
+    """
     try:
         matrix = np.asarray(value, np.float64)
     except (TypeError, ValueError):

@@ -69,6 +69,8 @@ GOOD = {
         ({"matrix": [[1, 1, 0], [1, 1, 0], [0, 0, 1]]}, "inverted"),
         ({"displacement": "../elsewhere.npz"}, "leads out"),
         ({"displacement": "absent.npz"}, "no such file"),
+        ({"grids": {"msi": {"shape": [3, 4], "um_per_px": [1, 1]}}}, "grids"),
+        ({"grids": 5}, "grids"),
     ],
 )
 def test_a_wrong_transform_is_refused(tmp_path, change, said):
@@ -96,15 +98,16 @@ def test_a_wrong_displacement_is_refused(tmp_path, arrays):
 
 def test_every_form_is_written_where_the_grids_are_known(tmp_path):
     frames = {"msi": Frame((60, 50), (50.0, 50.0)), "histology": Frame((900, 800), (10.0, 10.0))}
-    export.write_transform(tmp_path, Transform(MATRIX), frames)
+    export.write_transform(tmp_path, Transform(MATRIX, grids=frames))
     affine = {"transform.json", "ngff.json", "msi_to_histology.tfm", "histology_to_msi.tfm"}
     affine |= {"elastix_msi_to_histology.txt", "elastix_histology_to_msi.txt"}
     assert {path.name for path in tmp_path.iterdir()} == affine
-    export.write_transform(tmp_path, Transform(MATRIX, field()), frames)
+    export.write_transform(tmp_path, Transform(MATRIX, field(), grids=frames))
     more = {"displacement.npz", "msi_to_histology.mha", "histology_to_msi.mha"}
     assert {path.name for path in tmp_path.iterdir()} == affine | more
     assert json.loads((tmp_path / "transform.json").read_text())["grids"]["msi"] == {
         "shape": [60, 50],
         "um_per_px": [50.0, 50.0],
     }
+    assert export.read_transform(tmp_path / "transform.json").grids == frames
     assert "affine part only" in json.loads((tmp_path / "ngff.json").read_text())["note"]

@@ -26,7 +26,7 @@ def _field():
 
 def test_ngff_places_points_and_pixels(tmp_path):
     """By the specification's own words: an affine on (y, x), indices of pixel centres."""
-    export.write_transform(tmp_path, Transform(MATRIX), FRAMES)
+    export.write_transform(tmp_path, Transform(MATRIX, grids=FRAMES))
     content = json.loads((tmp_path / "ngff.json").read_text())
     known = {system["name"]: system for system in content["coordinateSystems"]}
     assert [axis["name"] for axis in known["msi"]["axes"]] == ["y", "x"]
@@ -47,7 +47,7 @@ def test_spatialdata_reads_the_affine(tmp_path):
     )
     from spatialdata.transformations import Affine, BaseTransformation
 
-    export.write_transform(tmp_path, Transform(MATRIX), FRAMES)
+    export.write_transform(tmp_path, Transform(MATRIX, grids=FRAMES))
     content = json.loads((tmp_path / "ngff.json").read_text())["spatialdata"]
     forward, backward = content["coordinateTransformations"]
     there = transforms.apply_affine(MATRIX, POINTS)
@@ -69,7 +69,7 @@ def test_transformix_draws_msi_on_the_slide_as_we_do(tmp_path, monkeypatch, fiel
     itk = pytest.importorskip(
         "itk", reason="itk-elastix is not installed: transformix was not run on our files"
     )
-    export.write_transform(tmp_path, Transform(MATRIX, field), FRAMES)
+    export.write_transform(tmp_path, Transform(MATRIX, field, grids=FRAMES))
     monkeypatch.chdir(tmp_path)
     back = transforms.invert_points(MATRIX, field, CENTERS)
     inside = np.all((back > 100) & (back < np.array([2900, 2400])), axis=-1)

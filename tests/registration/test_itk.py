@@ -32,7 +32,7 @@ def written(request, tmp_path_factory):
     """A folder of exports, and the transform in it."""
     folder = tmp_path_factory.mktemp("exports")
     field = None if request.param == "affine" else smooth_field(request.param == "even field")
-    export.write_transform(folder, Transform(MATRIX, field), FRAMES)
+    export.write_transform(folder, Transform(MATRIX, field, grids=FRAMES))
     return folder, field
 
 
