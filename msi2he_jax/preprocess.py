@@ -202,6 +202,9 @@ def _check(values: flags.FlagValues, args: list[str]) -> None:
     for name in ("smoothing_points", "baseline_points"):
         if values[name].value is not None and values[name].value % 2 == 0:
             raise InputError(f"--{name}", "", f"is {values[name].value}, must be odd")
+    if values.view == "tsne" and values.view_fit == "train":
+        hint = "fit pca or umap, or --view_fit=sample"
+        raise InputError("--view", "", "tsne cannot be fitted to the training split", hint)
     needs = {"lock_mz": ("recalibrate", "lock"), "reference_mz": ("normalization", "reference")}
     for name, (other, word) in needs.items():
         if (values[other].value == word) != (values[name].value is not None):

@@ -50,7 +50,7 @@ def provenance():
     return {
         "format": "msi2he_jax pairs 1",
         "axis": {},
-        "peaks": dict.fromkeys(("mz", "lower", "upper", "height"), [100.0, 200.0, 300.0, 400.0]),
+        "peaks": {n: [100.0, 200.0, 300.0, 400.0] for n in ("mz", "lower", "upper", "height")},
         "rebin": {},
         "normalization": "none",
         "scaling": {"transform": "sqrt", "scale": [1.0, 1.0, 0.5, 0.25]},
