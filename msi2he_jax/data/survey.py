@@ -80,6 +80,7 @@ def survey_sample(sample: Sample, recipe: Recipe | None = None) -> Survey:
     align(sample)  # Hours before they are used, so that all landmark files are known to be good.
     recipe = recipe or Recipe()
     imzml = open_imzml(sample.imzml, duplicates=recipe.duplicates)
+    imzml.verify_checksum()
     measured_region(imzml, sample.msi_roi)
     files = {"imzml": imzml.path, "ibd": imzml.ibd_path, "histology": sample.histology}
     files |= {"landmarks": sample.landmarks} if sample.landmarks else {}

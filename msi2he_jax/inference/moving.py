@@ -94,6 +94,7 @@ def moving_image(
     if kind == "synthetic":
         return _synthetic(sample, model, force)
     imzml = open_imzml(sample.imzml)
+    imzml.verify_checksum()
     if kind in METHODS:
         images = _peak_images(imzml)
         picture = project(np.sqrt(images), imzml.mask, method=kind, seed=seed)

@@ -41,6 +41,7 @@ def read_msi(
         InputError: the file is damaged, or does not fit the training data.
     """
     imzml, _ = read_like(path, provenance)
+    imzml.verify_checksum()
     if not force:
         _check_range(imzml, provenance)
     size = {"um_per_px": um_per_px, "um_per_px_y": um_per_px_y}
