@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from msi2he_jax.errors import InputError
 
 METHODS = ("pca", "tsne", "umap")
 _FEWEST_TO_EMBED = 16
+_NEIGHBOURS = 15
 PERCENTILES = (1.0, 99.0)
 
 
 def project(
-    images: np.ndarray, mask: np.ndarray, *, method: str = "pca", seed: int = 0
+    images: np.ndarray,
+    mask: np.ndarray,
+    *,
+    method: str = "pca",
+    seed: int = 0,
+    most_px: int = 10_000,
 ) -> np.ndarray:
     """Makes a colour view of ion images.
 
@@ -25,6 +33,8 @@ def project(
         method: "pca", "tsne" or "umap"; the last two fall back on PCA below 16 pixels, which they
             cannot embed.
         seed: For t-SNE and UMAP; PCA needs none, the largest loading of a component is positive.
+        most_px: Above so many pixels, t-SNE and UMAP embed so many drawn ones, and all are placed
+            among those (`place_by_neighbours`), since t-SNE would take hours for a large section.
 
     Returns:
         uint8 [H, W, 3]; 0 outside the mask, and in components that the data do not have.
@@ -41,7 +51,7 @@ def project(
     view = np.zeros((*mask.shape, 3), np.uint8)
     pixels = _standardize(images[mask].astype(np.float64))
     if len(pixels):
-        components = _embed(pixels, method, seed)
+        components = _embed(pixels, method, seed, most_px)
         view[mask] = _stretch(components)
     return view
 
@@ -54,11 +64,53 @@ def _standardize(pixels: np.ndarray) -> np.ndarray:
     return centred[:, varies] / spread[varies]
 
 
-def _embed(pixels: np.ndarray, method: str, seed: int) -> np.ndarray:
+def _embed(pixels: np.ndarray, method: str, seed: int, most_px: int) -> np.ndarray:
     """Returns float64 [n, 3]."""
     if method == "pca" or len(pixels) < _FEWEST_TO_EMBED or pixels.shape[1] < 2:
         return principal_components(pixels, 3)
-    return _tsne(pixels, seed) if method == "tsne" else umap_embedding(pixels, seed)
+    embed = _tsne if method == "tsne" else umap_embedding
+    most_px = max(most_px, _FEWEST_TO_EMBED)
+    if len(pixels) <= most_px:
+        return embed(pixels, seed)
+    drawn = pixels[draw_rows(len(pixels), most_px, seed)]
+    return place_by_neighbours(pixels, drawn, embed(drawn, seed))
+
+
+def draw_rows(n: int, count: int, seed: int | Sequence[int]) -> np.ndarray:
+    """Draws `count` of `n` rows without replacement, in order, int64 [count]; all if fewer."""
+    if n <= count:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
+
+
+def place_by_neighbours(pixels: np.ndarray, known: np.ndarray, embedding: np.ndarray) -> np.ndarray:
+    """Places pixels in an embedding that was made of others.
+
+    A pixel comes to the mean of its 15 nearest known ones, weighted by UMAP's membership
+    exp(-(d - d_nearest) / scale), scale the mean of d - d_nearest. That is where UMAP's own
+    `transform` starts from; its random refinement is left out, so that the result is the same
+    everywhere, and a known pixel lands near, not exactly on, its own place.
+
+    Args:
+        pixels: float [n, K].
+        known: float [m, K].
+        embedding: float [m, 3].
+
+    Returns:
+        float64 [n, 3].
+
+    Source:
+        McInnes, Healy and Melville 2018.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    count = min(_NEIGHBOURS, len(known))
+    neighbours = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(known)
+    distance, index = neighbours.kneighbors(pixels)
+    beyond = distance.astype(np.float64) - distance[:, :1]
+    weight = np.exp(-beyond / np.maximum(beyond.mean(axis=1, keepdims=True), 1e-12))
+    weight /= weight.sum(axis=1, keepdims=True)
+    return np.einsum("nk,nkc->nc", weight, embedding[index].astype(np.float64))
 
 
 def principal_components(pixels: np.ndarray, count: int) -> np.ndarray:
@@ -123,7 +175,7 @@ def umap_embedding(pixels: np.ndarray, seed: int) -> np.ndarray:
     import umap
 
     reducer = umap.UMAP(
-        n_components=3, n_neighbors=min(15, len(pixels) - 1), random_state=seed, n_jobs=1
+        n_components=3, n_neighbors=min(_NEIGHBOURS, len(pixels) - 1), random_state=seed, n_jobs=1
     )
     return np.asarray(reducer.fit_transform(pixels), np.float64)
 

@@ -15,11 +15,17 @@ import numpy as np
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import atomic_file, existing_file
-from msi2he_jax.msi.projection import PERCENTILES, principal_axes, umap_embedding
+from msi2he_jax.msi.projection import (
+    PERCENTILES,
+    draw_rows,
+    place_by_neighbours,
+    principal_axes,
+    umap_embedding,
+)
 
 _CHUNK_PX = 65_536
 _UMAP_MOST_PX = 5000
-_UMAP_NEIGHBOURS = 15
+_FEWEST_FOR_UMAP = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,8 +93,7 @@ def draw_pixels(
         float32 [n, K], in the order of the pixels.
     """
     where = np.flatnonzero(mask)
-    if len(where) > count:
-        where = np.sort(np.random.default_rng(seed).choice(where, count, replace=False))
+    where = where[draw_rows(len(where), count, seed)]
     return images.reshape(-1, images.shape[-1])[where].astype(np.float32)
 
 
@@ -236,11 +241,9 @@ def fit_umap(drawn: np.ndarray, *, seed: int = 0) -> UmapModel:
     Raises:
         InputError: fewer than 16 pixels, which UMAP cannot embed.
     """
-    if len(drawn) < _UMAP_NEIGHBOURS + 1:
+    if len(drawn) < _FEWEST_FOR_UMAP:
         raise InputError("view", "pixels", f"{len(drawn)} are too few for UMAP", "use pca")
-    if len(drawn) > _UMAP_MOST_PX:
-        rows = np.random.default_rng(seed).choice(len(drawn), _UMAP_MOST_PX, replace=False)
-        drawn = drawn[np.sort(rows)]
+    drawn = drawn[draw_rows(len(drawn), _UMAP_MOST_PX, seed)]
     mean, std = drawn.mean(axis=0, dtype=np.float64), drawn.std(axis=0, dtype=np.float64)
     std = np.where(std > 1e-6 * np.maximum(np.abs(mean), 1e-300), std, 1.0)
     pixels = ((drawn - mean) / std).astype(np.float32)
@@ -252,10 +255,7 @@ def fit_umap(drawn: np.ndarray, *, seed: int = 0) -> UmapModel:
 def apply_umap(images: np.ndarray, mask: np.ndarray, model: UmapModel) -> np.ndarray:
     """Makes the view of a sample by placing its pixels among the training pixels.
 
-    A pixel comes to the mean of its 15 nearest training pixels, weighted by UMAP's membership
-    exp(-(d - d_nearest) / scale), scale the mean of d - d_nearest. That is where UMAP's own
-    `transform` starts from; its random refinement is left out, so that the result is the same
-    everywhere, and a training pixel lands near, not exactly on, its own place.
+    See `projection.place_by_neighbours`.
 
     Args:
         images: [H, W, K], finite inside the mask, treated as those the model was fitted to.
@@ -267,25 +267,13 @@ def apply_umap(images: np.ndarray, mask: np.ndarray, model: UmapModel) -> np.nda
 
     Raises:
         InputError: shapes that do not fit, or values that are not finite.
-
-    Source:
-        McInnes, Healy and Melville 2018.
     """
-    from sklearn.neighbors import NearestNeighbors
+    return _apply(images, mask, model, _placed)
 
-    count = min(_UMAP_NEIGHBOURS, len(model.pixels))
-    neighbours = NearestNeighbors(n_neighbors=count, algorithm="brute", n_jobs=1)
-    neighbours.fit(model.pixels)
 
-    def place(model: UmapModel, pixels: np.ndarray) -> np.ndarray:
-        standard = ((pixels - model.mean) / model.std).astype(np.float32)
-        distance, index = neighbours.kneighbors(standard)
-        beyond = distance.astype(np.float64) - distance[:, :1]
-        weight = np.exp(-beyond / np.maximum(beyond.mean(axis=1, keepdims=True), 1e-12))
-        weight /= weight.sum(axis=1, keepdims=True)
-        return np.einsum("nk,nkc->nc", weight, model.embedding[index].astype(np.float64))
-
-    return _apply(images, mask, model, place)
+def _placed(model: UmapModel, pixels: np.ndarray) -> np.ndarray:
+    standard = ((pixels - model.mean) / model.std).astype(np.float32)
+    return place_by_neighbours(standard, model.pixels, model.embedding)
 
 
 ViewModel = PcaModel | UmapModel

@@ -5,7 +5,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.msi.projection import principal_components, project
+from msi2he_jax.msi.projection import place_by_neighbours, principal_components, project
 
 
 def stack(height=8, width=9, channels=6, seed=0):
@@ -34,6 +34,38 @@ def test_views_are_seeded_and_masked(method):
     assert (view[0] == 0).all()
     assert (view[mask].min(0) == 0).all() and (view[mask].max(0) == 255).all()
     np.testing.assert_array_equal(view, project(images, mask, method=method, seed=1))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_large_images_are_embedded_in_part():
+    """Above `most_px` the drawn pixels' embedding colours all, and alike pixels alike."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(0, 0.1, (20, 20, 4))
+    images[:, 10:] += [3, -3, 3, 0]
+    mask = np.ones((20, 20), bool)
+    view = project(images, mask, method="tsne", seed=1, most_px=60).astype(float)
+    assert view.max() == 255
+    halves = view[:, :10].reshape(-1, 3), view[:, 10:].reshape(-1, 3)
+    spread = max(half.std(axis=0).mean() for half in halves)
+    assert np.linalg.norm(halves[0].mean(0) - halves[1].mean(0)) > 2 * spread
+    again = project(images, mask, method="tsne", seed=1, most_px=60)
+    np.testing.assert_array_equal(view, again)
+    whole, most = (project(images, mask, method="tsne", most_px=n) for n in (400, 10_000))
+    np.testing.assert_array_equal(whole, most)
+
+
+def test_pixels_placed_by_neighbours_equal_a_plain_loop():
+    rng = np.random.default_rng(0)
+    known, places, new = rng.random((40, 5)), rng.random((40, 3)), rng.random((6, 5))
+    found = place_by_neighbours(new, known, places)
+    for pixel, place in zip(new, found, strict=True):
+        distance = np.linalg.norm(pixel - known, axis=1)
+        near = np.argsort(distance)[:15]
+        beyond = distance[near] - distance[near[0]]
+        weights = np.exp(-beyond / beyond.mean())
+        np.testing.assert_allclose(place, np.average(places[near], axis=0, weights=weights))
+    same = place_by_neighbours(new, known[:3], places[:3])
+    assert (same >= places[:3].min(0)).all() and (same <= places[:3].max(0)).all()
 
 
 def test_channel_scales_do_not_matter():

@@ -157,19 +157,6 @@ def test_new_pixels_come_near_their_neighbours():
     np.testing.assert_array_equal(view, view_models.apply_view(images, mask, model))
 
 
-def test_umap_weights_equal_a_plain_loop():
-    model, _ = made_umap()
-    new = np.random.default_rng(5).normal(3, 2, (1, 4, 5))
-    view = view_models.apply_umap(new, np.ones((1, 4), bool), model)
-    for pixel, colour in zip(new[0], view[0], strict=True):
-        distance = np.linalg.norm((pixel - model.mean) / model.std - model.pixels, axis=1)
-        near = np.argsort(distance)[:15]
-        beyond = distance[near] - distance[near[0]]
-        place = np.average(model.embedding[near], axis=0, weights=np.exp(-beyond / beyond.mean()))
-        level = np.clip((place - model.low) / (model.high - model.low), 0, 1)
-        np.testing.assert_allclose(colour, 255 * level, atol=1)
-
-
 def test_umap_file(tmp_path):
     model, drawn = made_umap()
     model.save(tmp_path / "view.npz")
