@@ -13,7 +13,10 @@ from msi2he_jax.msi.recalibration import (
     Shift,
     apex_mz,
     estimate_shift_ppm,
+    reference_peaks,
     section_shift,
+    shift_axis,
+    smooth_spectrum,
     spectrum_shift,
 )
 from msi2he_jax.msi.spectra import summed_spectrum
@@ -76,6 +79,30 @@ def test_a_planted_shift_is_found_and_undone(pair, mode, shift_ppm):
     coarse = spectrum_shift(AXIS, summed_spectrum(file, AXIS), references, max_ppm=30.0)
     tolerance = 0.2 if mode == "profile" else 0.35
     assert coarse.ppm == pytest.approx(shift_ppm, abs=tolerance * STEP_PPM)
+
+
+def test_a_cohort_is_its_own_reference(pair, tmp_path):
+    """Sections differ by what was planted, whatever they are in common; kinds may be mixed."""
+    rng = np.random.default_rng(5)
+    known, abundance = np.sort(rng.uniform(105, 595, 60)), rng.gamma(2.0, 100.0, 60)
+    planted, files = [0.0, 6.0, -9.0, 3.0], []
+    for number, shift_ppm in enumerate(planted):
+        make = profile_spectra if number == 3 else centroid_spectra
+        spectra = make(rng, known * (1 + shift_ppm * 1e-6), abundance)
+        written = pair(spectra, POSITIONS, mode="profile" if number == 3 else "centroid")
+        for path in (written.path, written.ibd):
+            path.rename(tmp_path / f"section{number}{path.suffix}")
+        files.append(open_imzml(tmp_path / f"section{number}.imzML"))
+    axis = shift_axis(100.0, 600.0, 40.0)
+    references = reference_peaks(axis, sum(smooth_spectrum(file, axis) for file in files))
+    found = np.array([section_shift(file, references, max_ppm=40.0).ppm for file in files])
+    np.testing.assert_allclose(found - found[0], planted, atol=1.5)
+
+
+def test_a_file_without_signal_says_so(pair):
+    file = open_imzml(pair([(np.linspace(150, 160, 30), np.zeros(30))] * 6).path)
+    found = section_shift(file, [152.0, 155.0, 158.0], max_ppm=20.0)
+    assert found == Shift(0.0, 0, 0.0, "the spectrum is empty")
 
 
 @settings(max_examples=60, deadline=None)
