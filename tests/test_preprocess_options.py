@@ -1,5 +1,6 @@
 """What preprocess can be told: each choice reaches the data, and new data are treated alike."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -76,15 +77,16 @@ def test_a_shift_of_one_file_is_found_and_undone(cohort, plain, tmp_path):
     """A test file whose m/z are 30 ppm too high: its shift is found, its images are the same."""
     manifest = cohort[1]
     sample = next(s for s in read_manifest(manifest) if _split(plain, s.sample_id) == "test")
-    ibd = sample.imzml.with_suffix(".ibd")
-    before = ibd.read_bytes()
+    files = [sample.imzml, sample.imzml.with_suffix(".ibd")]
+    before = [path.read_bytes() for path in files]
     flags = ["--recalibrate=sums", "--recalibrate_ppm=60"]
     assert _run(manifest, tmp_path / "before", *flags) == 0
     try:
         _scale_mz(sample.imzml, 1 + 30e-6)
         assert _run(manifest, tmp_path / "after", *flags) == 0
     finally:
-        ibd.write_bytes(before)
+        for path, content in zip(files, before, strict=True):
+            path.write_bytes(content)
     first, second = (
         next(r for r in _record(tmp_path / n)["samples"] if r["sample_id"] == sample.sample_id)
         for n in ("before", "after")
@@ -103,7 +105,7 @@ def _split(out, sample_id):
 
 
 def _scale_mz(path, factor):
-    """Multiplies all m/z in an .ibd in place."""
+    """Multiplies all m/z of an imzML pair in place, and states the new SHA-1."""
     from msi2he_jax.msi.imzml import open_imzml
 
     imzml = open_imzml(path)
@@ -113,11 +115,13 @@ def _scale_mz(path, factor):
         for o, n, f in zip(table.offset, table.length, table.format, strict=True)
     }
     raw = bytearray(path.with_suffix(".ibd").read_bytes())
+    stated = hashlib.sha1(raw).hexdigest()
     for offset, length, dtype in places:
         values = np.frombuffer(raw, dtype, length, offset)
         scaled = (values.astype(np.float64) * factor).astype(dtype).tobytes()
         raw[offset : offset + len(scaled)] = scaled
     path.with_suffix(".ibd").write_bytes(raw)
+    path.write_text(path.read_text().replace(stated, hashlib.sha1(raw).hexdigest()))
 
 
 def test_a_list_of_mz_instead_of_picking(cohort, plain, tmp_path):
