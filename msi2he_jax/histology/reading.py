@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.histology.pixel_size import no_pixel_size, tiff_um_per_px
+from msi2he_jax.histology.tiles import read_reduced, reduction
 from msi2he_jax.io_safety import LIMITS, existing_file
 
 PILLOW_FORMATS = ("PNG", "JPEG")
@@ -47,8 +48,9 @@ def read_histology(
 ) -> Histology:
     """Reads PNG, JPEG, TIFF, OME-TIFF or SVS as 8-bit sRGB; transparency is laid on white.
 
-    Nothing is resampled: of a pyramid, the coarsest level that is still as fine as
-    `target_um_per_px` is returned, and `um_per_px` of the result is that level's.
+    Of a pyramid, the coarsest level that is still as fine as `target_um_per_px` is returned, and
+    `um_per_px` of the result is that level's. Only a level of more than 64 million pixels that is
+    finer than needed is averaged on reading, tile by tile, over whole blocks of pixels.
 
     Args:
         path: The image; file names inside its metadata are never followed.
@@ -69,6 +71,30 @@ def read_histology(
     if um_per_px is None:
         raise no_pixel_size(path, "")
     return _cropped(_read_with_pillow(path, PILLOW_FORMATS), um_per_px, 1.0, roi, path)
+
+
+def slide_um_per_px(path: str | os.PathLike, um_per_px: float | None = None) -> float:
+    """Returns the pixel size of a full image, um, without reading its pixels.
+
+    Args:
+        path: The image.
+        um_per_px: What is given for it; None takes the file's own.
+
+    Raises:
+        InputError: neither says it.
+    """
+    import tifffile
+
+    path = existing_file(path, "histology")
+    if um_per_px is not None:
+        return um_per_px
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        raise no_pixel_size(path, "")
+    try:
+        with tifffile.TiffFile(path, is_ome=False) as tiff:
+            return tiff_um_per_px(path, tiff)
+    except tifffile.TiffFileError as error:
+        raise InputError(path, "histology", f"cannot be read as TIFF: {error}") from error
 
 
 def _cropped(pixels: np.ndarray, um: float, scale: float, roi, path: Path) -> Histology:
@@ -152,8 +178,12 @@ def _read_tiff(path: Path, um_per_px, roi, target_um_per_px) -> Histology:
         with tifffile.TiffFile(path, is_ome=False) as tiff:
             um_per_px = um_per_px or tiff_um_per_px(path, tiff)
             page, scale = _level(tiff, um_per_px, target_um_per_px)
-            _check_page(path, page)
-            pixels = _page_pixels(path, tiff, page)
+            factor = reduction(page, um_per_px * scale, target_um_per_px)
+            _check_page(path, page, factor)
+            if factor > 1:
+                pixels, scale = _reduced(path, page, factor), scale * factor
+            else:
+                pixels = _page_pixels(path, tiff, page)
     except InputError:
         raise
     except Exception as error:  # tifffile raises many types on damaged files
@@ -161,12 +191,13 @@ def _read_tiff(path: Path, um_per_px, roi, target_um_per_px) -> Histology:
     return _cropped(pixels, um_per_px, scale, roi, path)
 
 
-def _check_page(path: Path, page) -> None:
-    """Refuses a page that is too large, or whose parts lie beyond the end of the file."""
+def _check_page(path: Path, page, factor: int) -> None:
+    """Refuses a page too large to be held, or whose parts lie beyond the end of the file."""
     whole = path.stat().st_size
     stored = min(whole, sum(page.databytecounts))
     channels = page.samplesperpixel * page.dtype.itemsize
-    _check_size(path, page.imagewidth, page.imagelength, channels, stored)
+    size = (page.imagewidth // factor, page.imagelength // factor)
+    _check_size(path, *size, channels * factor**2, stored)
     parts = zip(page.dataoffsets, page.databytecounts, strict=True)
     if any(size and offset + size > whole for offset, size in parts):
         raise InputError(path, "histology", "is cut off: parts of the image are missing")
@@ -187,6 +218,14 @@ def _level(tiff, um_per_px: float, target: float | None):
         if same and chosen_scale < scale <= (target or 0) / um_per_px * 1.001:
             chosen, chosen_scale = page, scale
     return chosen, chosen_scale
+
+
+def _reduced(path: Path, page, factor: int) -> np.ndarray:
+    try:
+        return read_reduced(page, factor, _as_rgb8)
+    except ValueError as error:
+        why = f"compression {page.compression.name} cannot be decoded: {error}"
+        raise InputError(path, "histology", why, "pip install 'msi2he_jax[wsi]'") from error
 
 
 def _page_pixels(path: Path, tiff, page) -> np.ndarray:
