@@ -107,7 +107,13 @@ def read_working_slide(sample: Sample, moving: MovingImage) -> Slide:
 
 
 def align(
-    sample: Sample, moving: MovingImage, slide: Slide, *, metric: str = "mi", seed: int = 0
+    sample: Sample,
+    moving: MovingImage,
+    slide: Slide,
+    *,
+    metric: str = "mi",
+    seed: int = 0,
+    start: np.ndarray | None = None,
 ) -> tuple[np.ndarray, AffineResult]:
     """Aligns a section to its slide without landmarks.
 
@@ -117,6 +123,7 @@ def align(
         slide: The slide at working resolution.
         metric: `mi` or `ncc`.
         seed: Of the starting angles.
+        start: `[3, 3]` float, a guess to search around, imzML frame to slide frame, um; or None.
 
     Returns:
         `[3, 3]` float64, imzML frame to slide frame, acting on (y, x, 1), um; and the search.
@@ -127,6 +134,10 @@ def align(
     tissue, known = moving.masks()
     images = moving.features, slide.density, tissue, slide.tissue
     sizes = {"moving_um_per_px": moving.um_per_px, "fixed_um_per_px": slide.um_per_px}
+    if start is not None:
+        into_crop = transforms.from_parts(np.eye(2), -slide.origin_um)
+        from_grid = transforms.from_parts(np.eye(2), moving.origin_um)
+        sizes["start"] = transforms.compose(into_crop, start, from_grid)
     try:
         result = register_affine(*images, **sizes, moving_valid=known, metric=metric, seed=seed)
     except InputError as error:
