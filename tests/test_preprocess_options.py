@@ -115,13 +115,13 @@ def _scale_mz(path, factor):
         for o, n, f in zip(table.offset, table.length, table.format, strict=True)
     }
     raw = bytearray(path.with_suffix(".ibd").read_bytes())
-    stated = hashlib.sha1(raw).hexdigest()
+    stated = hashlib.sha1(raw).hexdigest().upper()
     for offset, length, dtype in places:
         values = np.frombuffer(raw, dtype, length, offset)
         scaled = (values.astype(np.float64) * factor).astype(dtype).tobytes()
         raw[offset : offset + len(scaled)] = scaled
     path.with_suffix(".ibd").write_bytes(raw)
-    path.write_text(path.read_text().replace(stated, hashlib.sha1(raw).hexdigest()))
+    path.write_text(path.read_text().replace(stated, hashlib.sha1(raw).hexdigest().upper()))
 
 
 def test_a_list_of_mz_instead_of_picking(cohort, plain, tmp_path):
