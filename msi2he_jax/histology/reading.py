@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import logging
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,11 +68,25 @@ def read_histology(
         InputError: unreadable, too large, no pixel size known, or a region outside the image.
     """
     path = existing_file(path, "histology")
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        return _read_tiff(path, um_per_px, roi, target_um_per_px)
-    if um_per_px is None:
-        raise no_pixel_size(path, "")
-    return _cropped(_read_with_pillow(path, PILLOW_FORMATS), um_per_px, 1.0, roi, path)
+    with _quietly():
+        if path.suffix.lower() in TIFF_SUFFIXES:
+            return _read_tiff(path, um_per_px, roi, target_um_per_px)
+        if um_per_px is None:
+            raise no_pixel_size(path, "")
+        return _cropped(_read_with_pillow(path, PILLOW_FORMATS), um_per_px, 1.0, roi, path)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keeps what decoders say of damaged files off the terminal: one line is enough."""
+    logger = logging.getLogger("tifffile")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
 
 
 def slide_um_per_px(path: str | os.PathLike, um_per_px: float | None = None) -> float:
