@@ -28,6 +28,7 @@ from msi2he_jax.registration.scores import (
     target_registration_error,
 )
 from msi2he_jax.registration.slide import Slide, working_slide
+from msi2he_jax.registration.transforms import Displacement
 
 SLIDE_PIXELS_PER_MSI_PIXEL = 8.0
 
@@ -200,7 +201,11 @@ def candidates(
 
 
 def score(
-    matrices: dict[str, np.ndarray], points: dict, moving: MovingImage, slide: Slide
+    matrices: dict[str, np.ndarray],
+    points: dict,
+    moving: MovingImage,
+    slide: Slide,
+    displacement: Displacement | None = None,
 ) -> dict[str, dict[str, dict]]:
     """Scores transforms on all points known.
 
@@ -209,6 +214,7 @@ def score(
         points: From `known_points`, `[N, 2]` each.
         moving: Gives the MSI pixel size.
         slide: Gives the diagonal.
+        displacement: Field of the transform found, or None.
 
     Returns:
         Name of each transform to what `scores.score_pair` says; `found` has `robustness` too,
@@ -218,24 +224,35 @@ def score(
         "msi_um_per_px": float(moving.native_um.mean()),
         "fixed_diagonal_um": slide.diagonal_um,
     }
-    found = {name: score_pair(matrix, points, **sizes) for name, matrix in matrices.items()}
+    bent = {"found": displacement}
+    found = {
+        name: score_pair(matrix, points, **sizes, displacement=bent.get(name))
+        for name, matrix in matrices.items()
+    }
     for use, pair in points.items():
         if not len(pair[0]):
             continue
         before, after = (
-            target_registration_error(matrices[name], None, *pair) for name in ("initial", "found")
+            target_registration_error(matrices[name], bent.get(name), *pair)
+            for name in ("initial", "found")
         )
         found["found"][use]["robustness"] = robustness(before, after)
     return found
 
 
-def tissue_dice(matrix: np.ndarray, moving: MovingImage, slide: Slide) -> float | None:
+def tissue_dice(
+    matrix: np.ndarray,
+    moving: MovingImage,
+    slide: Slide,
+    displacement: Displacement | None = None,
+) -> float | None:
     """Returns how well tissue covers tissue, on the MSI's grid; None unless H&E was synthesised.
 
     Args:
         matrix: `[3, 3]` float, imzML frame to slide frame, acting on (y, x, 1), um.
         moving: The MSI's picture.
         slide: The slide.
+        displacement: Field added to the matrix's result, or None.
     """
     if not moving.synthetic:
         return None
@@ -247,6 +264,7 @@ def tissue_dice(matrix: np.ndarray, moving: MovingImage, slide: Slide) -> float 
         matrix_out_to_source=transforms.compose(into_crop, matrix, to_grid),
         out_shape=moving.measured.shape,
         out_um_per_px=moving.um_per_px,
+        displacement=displacement and displacement.shifted(-moving.origin_um),
     )
     painted = tissue_mask(moving.picture) & moving.measured
     return dice(painted, seen & moving.measured) if painted.any() else 0.0

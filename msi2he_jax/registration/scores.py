@@ -115,6 +115,7 @@ def score_pair(
     *,
     msi_um_per_px: float,
     fixed_diagonal_um: float,
+    displacement: Displacement | None = None,
 ) -> dict:
     """Scores one transform on several sets of points.
 
@@ -123,12 +124,13 @@ def score_pair(
         pairs: Name of a set to its points: MSI `[N, 2]` and histology `[N, 2]`, (y, x), um.
         msi_um_per_px: MSI pixel size, um.
         fixed_diagonal_um: Diagonal of the histology image, um.
+        displacement: Field added to the matrix's result, or None.
 
     Returns:
         Name of each set to what `summarize_tre` says.
     """
     sizes = {"msi_um_per_px": msi_um_per_px, "fixed_diagonal_um": fixed_diagonal_um}
     return {
-        name: summarize_tre(target_registration_error(matrix, None, *points), **sizes)
+        name: summarize_tre(target_registration_error(matrix, displacement, *points), **sizes)
         for name, points in pairs.items()
     }

@@ -45,6 +45,15 @@ class Displacement:
         ]
         return np.stack(parts, axis=-1).reshape(points.shape)
 
+    def shifted(self, offset_yx: np.ndarray) -> Displacement:
+        """Returns the same field in a frame whose origin lies elsewhere.
+
+        Args:
+            offset_yx: `[2]` float (y, x), um, added to the positions.
+        """
+        y, x = (np.asarray(a) + o for a, o in zip((self.y_um, self.x_um), offset_yx, strict=True))
+        return Displacement(y, x, self.disp_um)
+
 
 def _grid_index(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """Positions as fractional indices of a grid that need not be even; clamped to its ends."""

@@ -49,7 +49,7 @@ def warp_by_bands(
         shape = (min(rows, out_shape[0] - start), out_shape[1])
         down = np.array([start * out_um[0], 0.0])
         matrix = transforms.compose(matrix_out_to_source, transforms.from_parts(np.eye(2), down))
-        bent = _shifted(displacement, down)
+        bent = displacement and displacement.shifted(-down)
         box = _needed(matrix, bent, shape, out_um, source_um, image.shape)
         corner = np.array([box[0].start, box[1].start]) * source_um
         bands.append(
@@ -67,13 +67,6 @@ def warp_by_bands(
             )
         )
     return np.concatenate(bands) if bands else np.empty((*out_shape, *image.shape[2:]), image.dtype)
-
-
-def _shifted(displacement: Displacement | None, down: np.ndarray) -> Displacement | None:
-    if displacement is None:
-        return None
-    y, x = np.asarray(displacement.y_um) - down[0], np.asarray(displacement.x_um) - down[1]
-    return Displacement(y, x, displacement.disp_um)
 
 
 def _needed(matrix, bent, shape, out_um, source_um, source_shape) -> tuple[slice, slice]:
