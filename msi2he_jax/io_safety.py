@@ -9,9 +9,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class Limits:
     tensor_bytes: int = 4 * 2**30
 
 
+HASHES = "SHA256SUMS"
 _VARIABLE = "MSI2HE_LIMITS"  # Tells worker processes of limits that were changed.
 LIMITS = Limits(**json.loads(os.environ.get(_VARIABLE, "{}")))
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
@@ -226,6 +228,44 @@ def sha256(path: str | os.PathLike) -> str:
     """Returns the hexadecimal SHA-256 of a file, read in blocks."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def write_hashes(folder: str | os.PathLike) -> None:
+    """Writes `SHA256SUMS`, one line per file below `folder`, as `sha256sum -c` reads it."""
+    folder = Path(folder)
+    lines = [f"{sha256(path)}  {path.relative_to(folder)}\n" for path in _listed(folder)]
+    with atomic_file(folder / HASHES) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def check_hashes(folder: str | os.PathLike, chosen: Callable[[str], bool] = bool) -> None:
+    """Compares the files below `folder` with its `SHA256SUMS`; a folder without one passes.
+
+    Args:
+        folder: Where the list is.
+        chosen: Tells by its name whether a file is compared. Files that are not listed are not.
+
+    Raises:
+        InputError: a file is missing or differs, or the list is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / HASHES).exists():
+        return
+    for line in read_text(folder / HASHES).splitlines():
+        match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
+        if not match:
+            raise InputError(
+                folder / HASHES, "", f"{line[:80]!r} is no line of it", "it is damaged"
+            )
+        path = inside(folder, match[2])
+        if chosen(match[2]) and not path.is_file():
+            raise InputError(path, "", "is missing", "copy the whole folder")
+        if chosen(match[2]) and sha256(path) != match[1]:
+            raise InputError(path, "", "differs from its SHA-256", "the file is damaged")
+
+
+def _listed(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != HASHES)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -25,7 +25,15 @@ from msi2he_jax.data.provenance import content_digest, peaks_of, read_provenance
 from msi2he_jax.data.split import SPLITS
 from msi2he_jax.errors import InputError
 from msi2he_jax.histology import decode_png, png_bytes
-from msi2he_jax.io_safety import atomic_folder, existing_folder, read_json, sha256, write_json
+from msi2he_jax.io_safety import (
+    atomic_folder,
+    check_hashes,
+    existing_folder,
+    read_json,
+    sha256,
+    write_hashes,
+    write_json,
+)
 from msi2he_jax.msi.peak_list import write_peak_list
 
 NAME, VERSION = "msi2he_pairs", "1.0.0"
@@ -92,6 +100,7 @@ def write_dataset(
             folder / "peaks.csv", peaks_of(provenance), provenance.get("peak_names", ())
         )
         write_json(folder / "provenance.json", provenance)
+        write_hashes(folder)
 
 
 def _sweep(out_dir: Path) -> None:
@@ -242,6 +251,7 @@ def check_dataset(data_dir: str | os.PathLike, split: str | None = None) -> dict
     data_dir = existing_folder(data_dir, "data")
     provenance = read_provenance(data_dir)
     _check_classes(data_dir / "features.json")
+    check_hashes(data_dir, lambda name: ".array_record" not in name)  # These follow.
     for name, expected in provenance["shards"].items():
         if split is not None and f"-{split}." not in name:
             continue

@@ -247,7 +247,8 @@ def _reduced(path: Path, page, factor: int) -> np.ndarray:
 def _page_pixels(path: Path, tiff, page) -> np.ndarray:
     """Decodes one page; Pillow steps in for compressions that tifffile alone cannot read."""
     if page.photometric.name == "SEPARATED":
-        return _read_with_pillow(path, ("TIFF",), page.index)
+        with _silent_libtiff():
+            return _read_with_pillow(path, ("TIFF",), page.index)
     planes = [page]
     if page.samplesperpixel == 1 and re.search(r'SizeC="3"', tiff.pages[0].description):
         planes = [p for p in tiff.pages if p.shape == page.shape][:3]
@@ -261,10 +262,24 @@ def _page_pixels(path: Path, tiff, page) -> np.ndarray:
 
 def _decoded_elsewhere(path: Path, page, error: Exception) -> np.ndarray:
     try:
-        return _read_with_pillow(path, ("TIFF",), page.index)
+        with _silent_libtiff():
+            return _read_with_pillow(path, ("TIFF",), page.index)
     except (InputError, IndexError):
         why = f"compression {page.compression.name} cannot be decoded: {error}"
         raise InputError(path, "histology", why, "pip install 'msi2he_jax[wsi]'") from error
+
+
+@contextlib.contextmanager
+def _silent_libtiff() -> Iterator[None]:
+    """Sends away what the C library writes to stderr itself; Pillow cannot tell it not to."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _tiff_colours(path: Path, page, array: np.ndarray) -> np.ndarray:

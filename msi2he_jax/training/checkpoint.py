@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,10 +85,33 @@ def managers(run_dir: str | os.PathLike) -> Iterator[dict[str, ocp.CheckpointMan
     opened = {kind: ocp.CheckpointManager(root / kind, options=options) for kind in KINDS}
     try:
         yield opened
+        for manager in opened.values():
+            _seal(manager)
     finally:
         for manager in opened.values():
-            manager.wait_until_finished()
             manager.close()
+
+
+def _seal(manager: ocp.CheckpointManager) -> None:
+    """Waits for what is being written and lists the hashes of the files of each step.
+
+    A step that is not sealed, since the process was killed, still has the digest of its content.
+
+    Raises:
+        InputError: what was being written could not be.
+    """
+    try:
+        manager.wait_until_finished()
+        for step in manager.all_steps():
+            folder = Path(manager.directory) / str(step)
+            if jax.process_index() == 0 and not (folder / io_safety.HASHES).exists():
+                io_safety.write_hashes(folder)
+    except InputError:
+        raise
+    except Exception as error:  # Orbax raises what its drivers raise
+        why = f"a checkpoint could not be written: {_first_line(error)}"
+        hint = "earlier ones are kept; make room and run again"
+        raise InputError(manager.directory, "", why, hint) from error
 
 
 def save(
@@ -105,7 +129,11 @@ def save(
         notes: What the loop must remember; JSON.
         for_inference: Whether only what `restore_generator` reads is kept: no optimisers, no
             discriminator, a third of the size or less.
+
+    Raises:
+        InputError: an earlier one, written meanwhile, could not be.
     """
+    _seal(manager)
     named = _named(state)
     if for_inference:
         part = ("average.",) if state.average else ("generator.params.", "generator.stats.")
@@ -114,16 +142,22 @@ def save(
     if step in manager.all_steps():
         return
     arrays = jax.device_get(named)
-    content = {**notes, "sha256": digest(arrays)}
+    notes = json.loads(json.dumps(notes))  # A copy: they are written while the caller goes on.
+    content = {**notes, "sha256": digest(arrays, notes)}
     saved = ocp.args.Composite(
         state=ocp.args.StandardSave(arrays), notes=ocp.args.JsonSave(content)
     )
     manager.save(step, args=saved, force=True)
 
 
-def digest(arrays: dict[str, np.ndarray]) -> str:
-    """Returns a SHA-256 over names, types, shapes and content of `arrays`, each `[...]`."""
-    total = hashlib.sha256()
+def digest(arrays: dict[str, np.ndarray], notes: dict[str, Any] | None = None) -> str:
+    """Returns a SHA-256 over names, types, shapes and content of `arrays`, each `[...]`, and notes.
+
+    Args:
+        arrays: Name to array `[...]`.
+        notes: JSON, or None to leave them out.
+    """
+    total = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
     for name in sorted(arrays):
         array = np.asarray(arrays[name])
         total.update(f"{name} {array.dtype} {array.shape}\n".encode())
@@ -180,11 +214,12 @@ def _steps(folder: Path) -> list[int]:
 
 
 def _read(folder: Path, step: int) -> Saved:
+    io_safety.check_hashes(folder / str(step))
     with ocp.StandardCheckpointer() as reader:
         restored = reader.restore(folder / str(step) / "state")
     notes = dict(io_safety.read_json(folder / str(step) / "notes" / "metadata"))
     arrays = {name: np.asarray(value) for name, value in restored.items()}
-    if notes.pop("sha256", None) != digest(arrays):
+    if notes.pop("sha256", None) != digest(arrays, notes):
         raise ValueError("its content does not match its SHA-256")
     return Saved(step, arrays, notes)
 
@@ -226,7 +261,7 @@ def _named(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def check_same_run(run_dir: str | os.PathLike, config: ConfigDict) -> None:
-    """Refuses to continue a run with another configuration.
+    """Refuses to continue a run with another configuration or other data.
 
     Args:
         run_dir: The run's folder; one without `config.json` is fine.
@@ -245,6 +280,28 @@ def check_same_run(run_dir: str | os.PathLike, config: ConfigDict) -> None:
             why = f"is {old!r} in the run that is there, {new!r} was asked for"
             hint = f"another --workdir, or --config={path} to continue"
             raise InputError(path, name, why, hint)
+    _check_same_data(Path(run_dir) / "provenance.json", Path(config.data.dir) / "provenance.json")
+
+
+def _check_same_data(before: Path, now: Path) -> None:
+    """Refuses data whose content is not that of the run's."""
+    if not (before.is_file() and now.is_file()):
+        return
+    old, new = (io_safety.read_json(path).get("content_sha256") for path in (before, now))
+    if old != new:
+        why = "these are not the data of the run that is there"
+        raise InputError(now, "content_sha256", why, "another --workdir, or the run's own data")
+
+
+def _check_same_network(path: Path, config: ConfigDict, made_with: dict[str, Any]) -> None:
+    """Refuses a `config.json` that is not the one its checkpoint was made with."""
+    before = configs.default_config()
+    before.update(ConfigDict(made_with))
+    for name in configs.differences(before, config):
+        if name not in FREE:
+            old, new = configs.value(before, name), configs.value(config, name)
+            why = f"is {new!r}, the checkpoint was made with {old!r}"
+            raise InputError(path, name, why, "put the run's own config.json back")
 
 
 def restore_generator(run_dir: str | os.PathLike, which: str = "best") -> Restored:
@@ -265,6 +322,8 @@ def restore_generator(run_dir: str | os.PathLike, which: str = "best") -> Restor
     saved, _ = read_newest(run_dir / "checkpoints" / which)
     if saved is None:
         raise InputError(run_dir, f"checkpoints/{which}", "holds no checkpoint", "train first")
+    if "config" in saved.notes:
+        _check_same_network(run_dir / "config.json", config, saved.notes["config"])
     part = "average" if config.ema else "generator"
     params, stats = parameter_shapes(config)
     return Restored(

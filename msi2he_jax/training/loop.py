@@ -352,7 +352,8 @@ def _reason(run: Run, signal: int | None) -> str | None:
 
 
 def _notes(run: Run) -> dict[str, Any]:
-    return {"best": run.best, "stale": run.stale, "spent_s": run.clock.spent_s}
+    remembered = {"best": run.best, "stale": run.stale, "spent_s": run.clock.spent_s}
+    return {**remembered, "config": run.config.to_dict()}
 
 
 def _train_s(run: Run) -> float:

@@ -114,6 +114,9 @@ def test_a_lowered_count_is_found(written):
         if split["name"] == "train":
             split["shardLengths"] = ["11"]
     (folder / "dataset_info.json").write_text(json.dumps(info))
+    with pytest.raises(InputError, match=r"dataset_info\.json: differs from its SHA-256"):
+        read_split(folder, "train")
+    (folder / "SHA256SUMS").unlink()
     with pytest.raises(InputError, match="holds 11 examples of train"):
         read_split(folder, "train")
 
