@@ -31,6 +31,7 @@ from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import atomic_file, read_json, sha256, write_json
 
 _NOT_CONTENT = ("imzml", "histology", "landmarks", "split", "line")
+_SOURCES = ("histology.py", "histology/*.py", "registration/*.py", "msi/*.py", "data/*.py")
 _ARRAY, _TUPLE = "__array__", "__tuple__"
 _ONE_AT_A_TIME = threading.Lock()  # Thread limits and warnings are the whole process'.
 
@@ -94,9 +95,9 @@ def _plain(value: Any) -> Any:
 
 @functools.cache
 def software() -> dict[str, str]:
-    """Returns what else decides a result: this package to the letter, and libraries' versions."""
+    """Returns what else decides a result: the code that makes it, and libraries' versions."""
     package, digest = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted(path for name in _SOURCES for path in package.glob(name)):
         digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
     return {**versions(), "msi2he_jax sources": digest.hexdigest()}
 
@@ -122,7 +123,8 @@ def work_folder(out_dir: str | os.PathLike) -> Iterator[Path]:
     except OSError as error:
         raise InputError(folder, "", f"cannot be written: {error.strerror}") from error
     with open(folder / "lock", "a") as lock:
-        _refuse_second(lock, folder)
+        if _locked(lock, folder):
+            _sweep(out_dir)
         try:
             yield folder
             done = True
@@ -131,7 +133,7 @@ def work_folder(out_dir: str | os.PathLike) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _refuse_second(lock, folder: Path) -> None:
+def _locked(lock: Any, folder: Path) -> bool:
     """Takes the lock; the system lets go of it when this process ends, however it ends."""
     try:
         import fcntl
@@ -141,7 +143,15 @@ def _refuse_second(lock, folder: Path) -> None:
         hint = "wait for it, or name another --out"
         raise InputError(folder, "", "another preprocess is at work there", hint) from None
     except (ImportError, OSError):
-        return  # A file system without locks: two runs at once are the user's own care.
+        return False  # A file system without locks: two runs at once are the user's own care.
+    return True
+
+
+def _sweep(out_dir: Path) -> None:
+    """Removes the half-written data set of a run that was killed; the lock says it is not alive."""
+    for path in out_dir.parent.glob(f".{out_dir.name}.*"):
+        if (path / "build").is_dir() or (path.is_dir() and not any(path.iterdir())):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def count_finished(folder: Path) -> int:
