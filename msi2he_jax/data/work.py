@@ -30,7 +30,7 @@ from msi2he_jax.data.provenance import versions
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import atomic_file, read_json, sha256, write_json
 
-_NOT_CONTENT = ("imzml", "histology", "landmarks", "split", "line")
+_NOT_CONTENT = ("split", "line")
 _SOURCES = ("histology.py", "histology/*.py", "registration/*.py", "msi/*.py", "data/*.py")
 _ARRAY, _TUPLE = "__array__", "__tuple__"
 _ONE_AT_A_TIME = threading.Lock()  # Thread limits and warnings are the whole process'.
@@ -79,18 +79,22 @@ def make_unit(stage: str, sample: Sample, content: Any, **arguments: Any) -> Uni
         content: Identifies the content of its files, as JSON.
         arguments: What the function takes beside the sample: plain values, arrays, dataclasses.
     """
-    fields = {name: value for name, value in vars(sample).items() if name not in _NOT_CONTENT}
+    fields = {
+        name: value
+        for name, value in vars(sample).items()
+        if name not in _NOT_CONTENT and not isinstance(value, Path)
+    }
     decides = [stage, fields, content, arguments, software()]
     text = json.dumps(decides, sort_keys=True, default=_plain)
     return Unit(stage, sample, arguments, hashlib.sha256(text.encode()).hexdigest())
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, os.PathLike):
-        return str(value)
-    return dataclasses.asdict(value)
+    if isinstance(value, np.ndarray):
+        return [value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).hexdigest()]
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, os.PathLike) else vars(value)
 
 
 @functools.cache

@@ -113,6 +113,7 @@ def test_what_decides_a_result_decides_its_key(monkeypatch):
         key(recipe=dataclasses.replace(recipe, exclude_mz=(100.0,))),
         key(array=np.zeros(2)),
         key(array=np.ones(2)),
+        key(array=np.ones(2, np.float32)),
     ]
     monkeypatch.setattr(work, "software", lambda: {"msi2he_jax": "9.9"})
     assert len({*same, *other, key()}) == len(other) + 2
