@@ -1,0 +1,154 @@
+"""Files moved through a transform end up where points do, displacement and all."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from msi2he_jax.errors import InputError
+from msi2he_jax.interop import carrying
+from msi2he_jax.interop.carrying import Options
+from msi2he_jax.interop.ome_tiff import read_ome_tiff, write_ome_tiff
+from msi2he_jax.registration import transforms
+from msi2he_jax.registration.export import Transform
+from msi2he_jax.registration.fields import Frame
+from msi2he_jax.registration.transforms import Displacement
+
+AXIS = np.linspace(0, 2000, 21)
+FIELD = Displacement(
+    AXIS, AXIS, 60 * np.sin(np.stack(np.meshgrid(AXIS, AXIS, indexing="ij"), axis=-1) / 500)
+)
+MATRIX = transforms.rotation(25, mirrored=True, center_from=(1e3, 1e3), center_to=(1500, 1400))
+GRIDS = {"msi": Frame((40, 40), (50.0, 50.0)), "histology": Frame((250, 240), (12.5, 12.5))}
+WHOLE = Transform(MATRIX, FIELD, grids=GRIDS)
+PLACES = np.array([[600.0, 700.0], [1300.0, 500.0], [1000.0, 1500.0]])
+THERE = transforms.apply_transform(MATRIX, FIELD, PLACES)
+
+
+def _blobs(shape, um, places):
+    """One channel per place, brightest there."""
+    centers = transforms.pixel_centers(shape, um)
+    distance = np.linalg.norm(centers[..., None, :] - places, axis=-1)
+    return (200 * np.exp(-((distance / 150) ** 2))).astype(np.float32)
+
+
+def _brightest(image, um):
+    found = [
+        ndimage.center_of_mass(np.where(plane > 0.5 * plane.max(), plane, 0))
+        for plane in np.moveaxis(image, -1, 0)
+    ]
+    return (np.array(found) + 0.5) * um
+
+
+def _carried(transform, path, options, out):
+    picture = carrying.read_picture(path, transform, options)
+    shape, um = carrying.plan_image(transform, picture, options)
+    drawn = carrying.draw_image(transform, picture, shape, um, options)
+    carrying.write_picture(out, drawn, um, picture)
+    return drawn, um
+
+
+@pytest.mark.parametrize("grids", [{}, GRIDS])
+def test_an_msi_image_lands_on_the_slide(tmp_path, grids):
+    image = _blobs((40, 40), 50.0, PLACES)
+    names = ["m/z 1", "m/z 2", "m/z 3"]
+    write_ome_tiff(tmp_path / "a.ome.tif", image, um_per_px=50.0, channel_names=names)
+    transform = Transform(MATRIX, FIELD, grids=grids)
+    out = tmp_path / "b.ome.tif"
+    drawn, um = _carried(transform, tmp_path / "a.ome.tif", Options("histology"), out)
+    assert tuple(um) == (12.5, 12.5)
+    assert not grids or drawn.shape[:2] == GRIDS["histology"].shape
+    assert np.abs(_brightest(drawn, um) - THERE).max() < 5
+    back = read_ome_tiff(out)
+    assert back.channel_names == tuple(names)
+    assert back.um_per_px == pytest.approx((12.5, 12.5))
+    np.testing.assert_array_equal(back.levels[0], drawn)
+
+
+def test_a_slide_lands_on_the_msi(tmp_path):
+    image = _blobs((250, 240), 12.5, THERE).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "slide_SYNTHETIC.png")
+    options = Options("msi", input_um_per_px=12.5, out_um_per_px=20.0)
+    drawn, um = _carried(WHOLE, tmp_path / "slide_SYNTHETIC.png", options, tmp_path / "b.png")
+    assert drawn.shape == (100, 100, 3) and drawn.dtype == np.uint8
+    assert np.abs(_brightest(drawn % 255, um) - PLACES).max() < 5
+    assert "SYNTHETIC" in Image.open(tmp_path / "b.png").text["Title"]
+
+
+def test_nearest_keeps_labels(tmp_path):
+    labels = np.random.default_rng(0).choice([3, 90], (40, 40, 1)).astype(np.uint8)
+    path, out = tmp_path / "l.ome.tif", tmp_path / "m.ome.tif"
+    write_ome_tiff(path, labels, um_per_px=50.0, channel_names=["label"])
+    drawn, _ = _carried(WHOLE, path, Options("histology", interpolation="nearest"), out)
+    assert set(np.unique(drawn)) == {0, 3, 90}
+    linear, _ = _carried(WHOLE, path, Options("histology"), out)
+    assert len(np.unique(linear)) > 3
+
+
+@pytest.mark.parametrize(
+    ("to", "source", "target"), [("histology", PLACES, THERE), ("msi", THERE, PLACES)]
+)
+def test_points_land_where_they_belong(tmp_path, to, source, target):
+    rows = [f"p{i},{x},{y}" for i, (y, x) in enumerate(source)]
+    (tmp_path / "p.csv").write_text("\n".join(["name,x_um,y_um", *rows]))
+    done = carrying.carry_points(WHOLE, tmp_path / "p.csv", tmp_path / "q.csv", Options(to))
+    assert done == "3 points"
+    moved = np.loadtxt(tmp_path / "q.csv", delimiter=",", skiprows=1, usecols=(2, 1))
+    np.testing.assert_allclose(moved, target, atol=1e-3)
+
+
+def test_annotations_bend_and_come_back(tmp_path):
+    corners = [[100, 100], [180, 100], [180, 160], [100, 100]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [corners]},
+        "properties": {"name": "a"},
+    }
+    (tmp_path / "a.geojson").write_text(json.dumps(feature))
+    there = Options("msi", input_um_per_px=12.5)
+    carrying.carry_geojson(WHOLE, tmp_path / "a.geojson", tmp_path / "b.geojson", there)
+    moved = json.loads((tmp_path / "b.geojson").read_text())["features"][0]
+    ring = np.array(moved["geometry"]["coordinates"][0])
+    assert len(ring) > 30 and moved["properties"] == {"name": "a"}
+    wanted = transforms.invert_points(MATRIX, FIELD, np.array(corners)[:, ::-1] * 12.5) / 50
+    assert np.abs(ring[0] - wanted[0, ::-1]).max() < 1e-6
+    back = Options("histology", out_um_per_px=12.5)
+    carrying.carry_geojson(WHOLE, tmp_path / "b.geojson", tmp_path / "c.geojson", back)
+    again = json.loads((tmp_path / "c.geojson").read_text())["features"][0]
+    again = np.array(again["geometry"]["coordinates"][0])
+    for corner in corners:
+        assert np.linalg.norm(again - corner, axis=1).min() < 1e-4
+    straight = Transform(MATRIX, grids=GRIDS)
+    carrying.carry_geojson(straight, tmp_path / "a.geojson", tmp_path / "d.geojson", there)
+    moved = json.loads((tmp_path / "d.geojson").read_text())["features"][0]
+    assert len(moved["geometry"]["coordinates"][0]) == 4
+
+
+def test_what_is_not_known_is_asked_for(tmp_path):
+    (tmp_path / "a.geojson").write_text(
+        '{"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}}'
+    )
+    bare = Transform(MATRIX)
+    files = tmp_path / "a.geojson", tmp_path / "b.geojson"
+    with pytest.raises(InputError, match="--input_um_per_px: is required: the pixel size of the s"):
+        carrying.carry_geojson(WHOLE, *files, Options("msi"))
+    with pytest.raises(InputError, match="--out_um_per_px: is required: the pixel size of the MSI"):
+        carrying.carry_geojson(bare, *files, Options("msi", input_um_per_px=1.0))
+    with pytest.raises(InputError, match="'slide' is not one of msi, histology"):
+        carrying.points_mover(bare, "slide")
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="does not say its pixel size"):
+        carrying.read_picture(tmp_path / "a.png", bare, Options("msi"))
+    picture = carrying.read_picture(tmp_path / "a.png", bare, Options("msi", input_um_per_px=50.0))
+    with pytest.raises(InputError, match="choose a larger one"):
+        carrying.plan_image(WHOLE, picture, Options("msi", out_um_per_px=1e-3))
+    with pytest.raises(InputError, match=r"must end in \.ome\.tif"):
+        carrying.check_written("a.jpg")
+    write_ome_tiff(
+        tmp_path / "a.ome.tif", np.zeros((4, 4, 2), np.float32), um_per_px=5, channel_names="ab"
+    )
+    two = carrying.read_picture(tmp_path / "a.ome.tif", bare, Options("histology"))
+    with pytest.raises(InputError, match="a PNG holds RGB only"):
+        carrying.write_picture(tmp_path / "b.png", two.pixels, (5, 5), two)

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from msi2he_jax.errors import InputError
+from msi2he_jax.registration.point_table import read_points_table, write_points_table
+
+
+def test_other_columns_are_kept(tmp_path):
+    (tmp_path / "p.csv").write_text("\ufeffid,y_um,note,x_um\n1,2.5,a b,3\n\n2,4,,-5e1\n")
+    table = read_points_table(tmp_path / "p.csv", "msi")
+    np.testing.assert_array_equal(table.yx_um, [[2.5, 3], [4, -50]])
+    write_points_table(tmp_path / "q.csv", table)
+    text = "id,note,x_um,y_um\n1,a b,3.0000,2.5000\n2,,-50.0000,4.0000\n"
+    assert (tmp_path / "q.csv").read_text() == text
+
+
+@pytest.mark.parametrize(("side", "point"), [("msi", (4, 3)), ("histology", (2, 1))])
+def test_landmarks_give_the_columns_of_their_side(tmp_path, side, point):
+    text = "name,use,histology_x_um,histology_y_um,msi_x_um,msi_y_um\na,fit,1,2,3,4\n"
+    (tmp_path / "l.csv").write_text(text)
+    table = read_points_table(tmp_path / "l.csv", side)
+    np.testing.assert_array_equal(table.yx_um, [point])
+    assert (table.columns, table.rows) == (["name", "use"], [["a", "fit"]])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "lacks x_um and y_um"),
+        ("x,y\n1,2\n", "found x, y"),
+        ("x_um;y_um\n1;2\n", "save with commas"),
+        ("x_um,y_um\n", "holds none"),
+        ("x_um,y_um\n1\n", "line 2: has 1 cells"),
+        ("x_um,y_um\n1,b\n", "line 2, y_um: 'b' is not a finite number"),
+    ],
+)
+def test_bad_tables_are_refused(tmp_path, text, said):
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_points_table(tmp_path / "p.csv", "msi")
