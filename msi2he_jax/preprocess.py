@@ -123,6 +123,13 @@ flags.DEFINE_string(
     "mz).",
     flag_values=FLAGS,
 )
+flags.DEFINE_string(
+    "align",
+    "landmarks",
+    "How pairs are aligned: by their landmarks; auto (two searches from different angles must "
+    "agree); or a folder that register wrote.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer("workers", 1, "Processes that read files.", flag_values=FLAGS)
 flags.DEFINE_string(
     "scheduler",
@@ -158,6 +165,7 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
     _check(values, args)
     from msi2he_jax.data import cohort, mapping, work
     from msi2he_jax.data.builder import write_dataset
+    from msi2he_jax.data.cohort_alignment import align_cohort
     from msi2he_jax.data.manifest import read_manifest
     from msi2he_jax.data.split import assign_splits
 
@@ -180,6 +188,7 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
         )
         logging.info("reading %d samples", len(samples))
         surveys = cohort.survey_cohort(manifest, samples, splits, recipe, each)
+        samples = align_cohort(samples, surveys, recipe, Path(values.align), each)
         plan = cohort.plan_cohort(manifest, samples, splits, recipe, surveys, each)
         plan["skipped"] = skipped
         logging.info("%d peaks; making pairs", len(plan["peaks"]["mz"]))
@@ -213,7 +222,10 @@ def _check(values: flags.FlagValues, args: list[str]) -> None:
 
 def _recipe(values: flags.FlagValues):
     from msi2he_jax.data.recipe import make_recipe
+    from msi2he_jax.io_safety import existing_folder
 
+    if values.align not in ("landmarks", "auto"):
+        existing_folder(values.align, "--align")
     names = [*_NUMBERS, *_WHOLE, *_CHOICES, *_SWITCHES]
     changes = {_IN_RECIPE.get(name, name): values[name].value for name in names}
     del changes["max_fdr"]  # Of the list, not of the recipe.
@@ -232,7 +244,8 @@ def _recipe(values: flags.FlagValues):
         changes |= {"listed_mz": tuple(listed.mz.tolist()), "listed_names": listed.names}
         if listed.windows is not None:
             changes["listed_windows"] = tuple(map(tuple, listed.windows.tolist()))
-    return make_recipe(values.preset, **changes, force=values.force)
+    align = values.align if values.align in ("landmarks", "auto") else "given"
+    return make_recipe(values.preset, **changes, align=align, force=values.force)
 
 
 def _numbers(name: str, words: list[str] | None) -> tuple[float, ...] | None:
@@ -269,14 +282,10 @@ def _summary(out: str, plan: dict, tally: list[tuple[int, int]]) -> str:
     counts = ", ".join(f"{count} {split}" for split, count in plan["counts"].items())
     sizes = sorted({tuple(record["shape"]) for record in plan["samples"]})
     size = " to ".join(f"{h} x {w}" for h, w in (sizes[0], sizes[-1])[: len(sizes)])
-    peaks, errors = plan["peaks"]["mz"], []
-    for record in plan["samples"]:
-        errors.append(record["control_points"]["leave_one_out_median_um"])
-    known = sorted(error for error in errors if error is not None)
+    peaks = plan["peaks"]["mz"]
     lines = [f"{out}: {counts} pairs, {len(peaks)} peaks, m/z {peaks[0]:.4f} to {peaks[-1]:.4f}"]
     lines.append(f"grid {size} px at {_pixel_sizes(plan)} um/px, {plan['preset']} preset")
-    if known:
-        lines.append(f"control points: leave-one-out error, median {known[len(known) // 2]:.1f} um")
+    lines += _alignment_errors([record["alignment"] for record in plan["samples"]])
     done, units = (sum(column) for column in zip(*tally, strict=True))
     if done:
         lines.append(f"continued an earlier run: {done} of {units} units were already done")
@@ -289,6 +298,19 @@ def _summary(out: str, plan: dict, tally: list[tuple[int, int]]) -> str:
             "share neither file nor slide (or regions of them that do not overlap)"
         )
     return "\n".join(lines + [f"warning: {doubt}" for doubt in doubts])
+
+
+def _alignment_errors(records: list[dict]) -> list[str]:
+    """Says how well the pairs are known to be aligned."""
+    lines = []
+    for name, words in {
+        "leave_one_out_median_um": "control points: leave-one-out error",
+        "landmark_median_um": f"aligned without landmarks ({records[0]['method']}): error at them",
+    }.items():
+        known = sorted(r[name] for r in records if r.get(name) is not None)
+        if known:
+            lines.append(f"{words}, median {known[len(known) // 2]:.1f} um")
+    return lines
 
 
 def _pixel_sizes(plan: dict) -> str:

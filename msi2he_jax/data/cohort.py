@@ -9,6 +9,7 @@ their order, so that the result never depends on who did the work.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -30,13 +31,12 @@ from msi2he_jax.data.recipe import Recipe
 from msi2he_jax.data.split import SPLITS
 from msi2he_jax.data.survey import Survey
 from msi2he_jax.data.views import fit_views, pixels_to_fit
-from msi2he_jax.data.work import Finished, Unit, load, make_unit
+from msi2he_jax.data.work import Each, Finished, Unit, load, make_unit
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.imzml_index import find_ibd
 from msi2he_jax.msi.normalization import size_floor
 from msi2he_jax.msi.ranges import range_bounds
 
-Each = Callable[[Callable[..., Any], Sequence[Unit]], Iterator[Finished]]
 _NOT_FOR_PAIRS = ("manifest", "cohort", "simulated", "versions", "samples", "skipped", "doubts")
 
 
@@ -59,7 +59,8 @@ def survey_cohort(
         InputError: a damaged file, mixed kinds of data, or one measurement in two splits.
     """
     # Only what the survey looks at: other choices must not have all files read again.
-    looked_at = Recipe(duplicates=recipe.duplicates, axis_kind=recipe.axis_kind)
+    names = ("duplicates", "axis_kind", "align")
+    looked_at = Recipe(**{name: getattr(recipe, name) for name in names})
     units = [make_unit("survey", s, _file_states(s), recipe=looked_at) for s in samples]
     found = {done.unit.sample.sample_id: Survey(**done.result()) for done in each(_survey, units)}
     if not found:
@@ -81,12 +82,10 @@ def _file_states(sample: Sample) -> list[Any]:
 
     An .ibd starts with the UUID of its pair.
     """
-    paths = [sample.imzml, sample.histology, sample.landmarks]
-    try:
+    paths = [value for value in vars(sample).values() if isinstance(value, Path)]
+    with contextlib.suppress(InputError):  # Which the survey itself will say.
         paths.append(find_ibd(sample.imzml))
-    except InputError:  # Which the survey itself will say.
-        paths.append(None)
-    return [_file_state(path) for path in paths if path is not None]
+    return [_file_state(path) for path in paths]
 
 
 def _file_state(path: Path) -> list[Any]:

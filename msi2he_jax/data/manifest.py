@@ -9,9 +9,13 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import csv_errors, existing_file, read_json, read_text
+from msi2he_jax.registration.transforms import Displacement
 
 COLUMNS = (
     "sample_id",
@@ -38,6 +42,21 @@ FILES = ("imzml", "histology", "landmarks")
 Roi = tuple[int, int, int, int]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Alignment:
+    """Where a sample's MSI lies on its slide.
+
+    Attributes:
+        matrix: float64 [3, 3], MSI to slide, acting on (y, x, 1), um.
+        record: How it was found, its errors and what it does, in plain numbers.
+        displacement: What is added to the matrix's result, or None.
+    """
+
+    matrix: np.ndarray
+    record: dict[str, Any]
+    displacement: Displacement | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Sample:
     """One section: a region of an MSI run and the region of a slide that shows it.
@@ -57,6 +76,7 @@ class Sample:
         split: "train", "validation", "test", or None to be drawn.
         view: "pca", "tsne", "umap", or None for the default.
         line: Line of the manifest.
+        alignment: Found otherwise than by the landmarks, or None.
     """
 
     sample_id: str
@@ -73,6 +93,7 @@ class Sample:
     split: str | None = None
     view: str | None = None
     line: int = 0
+    alignment: Alignment | None = None
 
 
 def read_manifest(path: str | os.PathLike) -> list[Sample]:

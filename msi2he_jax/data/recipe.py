@@ -54,6 +54,7 @@ class Recipe:
         transform: "sqrt" or "none", applied with the scaling to [0, 1].
         target_um_per_px: Pixel size of all pairs, um; None for half the finest MSI pixel.
         fit_px: Longest side of every pair, px, instead of one shared pixel size; 0 for none.
+        align: "landmarks", "auto", or "given": from a folder that register wrote.
         padding: "white" or "black", where the slide ends.
         view: "pca", "tsne", "umap", or "auto": the one that tells most about the histology.
         view_fit: "sample", or "train": fitted to the training split and applied to all.
@@ -97,6 +98,7 @@ class Recipe:
     transform: str = "sqrt"
     target_um_per_px: float | None = None
     fit_px: int = 0
+    align: str = "landmarks"
     padding: str = "white"
     view: str = "pca"
     view_fit: str = "sample"

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from msi2he_jax.data.alignment import LANDMARKS, align, read_slide
 from msi2he_jax.data.manifest import Sample
 from msi2he_jax.data.msi_arrays import measured_region, msi_pixel_size_um
-from msi2he_jax.data.pairs import align, read_slide, slide_tissue
+from msi2he_jax.data.pairs import slide_tissue
 from msi2he_jax.data.reading import read_spectra, sampled_spectrum
 from msi2he_jax.data.recipe import Recipe
 from msi2he_jax.errors import InputError
@@ -77,8 +78,11 @@ def survey_sample(sample: Sample, recipe: Recipe | None = None) -> Survey:
     Raises:
         InputError: the imzML is damaged, its pixel size is not known, or landmarks are no good.
     """
-    align(sample)  # Hours before they are used, so that all landmark files are known to be good.
     recipe = recipe or Recipe()
+    if recipe.align == LANDMARKS:
+        align(
+            sample
+        )  # Hours before they are used, so that all landmark files are known to be good.
     imzml = open_imzml(sample.imzml, duplicates=recipe.duplicates)
     imzml.verify_checksum()
     measured_region(imzml, sample.msi_roi)
@@ -277,7 +281,7 @@ def size_kind(normalization: str, discrete: bool) -> str:
 def _counted_pixels(sample: Sample, imzml: Imzml, recipe: Recipe) -> np.ndarray:
     """Returns the pixels whose spectra are summed, bool [H, W]."""
     pixels = measured_region(imzml, sample.msi_roi)
-    if not recipe.tissue_only or sample.landmarks is None:
+    if not recipe.tissue_only or (sample.landmarks is None and sample.alignment is None):
         return pixels
     tissue = pixels & _tissue_on_msi(sample, imzml)
     return tissue if tissue.sum() >= _FEWEST_TISSUE_PIXELS else pixels

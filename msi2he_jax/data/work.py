@@ -70,6 +70,9 @@ class Finished:
         return load(self.path)
 
 
+Each = Callable[[Callable[..., Any], Sequence[Unit]], Iterator[Finished]]
+
+
 def make_unit(stage: str, sample: Sample, content: Any, **arguments: Any) -> Unit:
     """Describes a piece of work.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from msi2he_jax.inference.moving import MovingImage
+from msi2he_jax.data.moving import MovingImage
 from msi2he_jax.registration import fields, overlay, transforms
 from msi2he_jax.registration.slide import Slide
 from msi2he_jax.registration.transforms import Displacement

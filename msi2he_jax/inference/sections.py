@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from msi2he_jax.data.manifest import Sample
-from msi2he_jax.data.pairs import read_slide
+from msi2he_jax.data.moving import MovingImage
 from msi2he_jax.errors import InputError
 from msi2he_jax.histology import tissue_mask
-from msi2he_jax.inference.moving import MovingImage
 from msi2he_jax.io_safety import sha256
 from msi2he_jax.registration import control_points, transforms
 from msi2he_jax.registration.automatic import AffineResult, register_affine
@@ -27,10 +26,8 @@ from msi2he_jax.registration.scores import (
     score_pair,
     target_registration_error,
 )
-from msi2he_jax.registration.slide import Slide, working_slide
+from msi2he_jax.registration.slide import Slide
 from msi2he_jax.registration.transforms import Displacement
-
-SLIDE_PIXELS_PER_MSI_PIXEL = 8.0
 
 
 def choose_sections(
@@ -99,12 +96,6 @@ def refuse_training(
             why = f"was trained on {sample.sample_id} or on its patient, {sample.group_id}"
             hint = "register other sections, train without this patient, or pass --force"
             raise InputError(run, "", why, hint)
-
-
-def read_working_slide(sample: Sample, moving: MovingImage) -> Slide:
-    """Reads a section's slide, `SLIDE_PIXELS_PER_MSI_PIXEL` times as fine as its MSI."""
-    um = float(moving.native_um.min()) / SLIDE_PIXELS_PER_MSI_PIXEL
-    return working_slide(read_slide(sample, um), um_per_px=um)
 
 
 def align(

@@ -183,7 +183,7 @@ def _sample_table(samples: list[dict]) -> Markup:
             " x ".join(str(side) for side in s.get("shape") or []) or None,
             number(s.get("um_per_px"), 2),
             number(s.get("tissue_fraction"), 2),
-            number(_mapping(s, "control_points").get("leave_one_out_median_um"), 1),
+            number(_mapping(s, "alignment").get("leave_one_out_median_um"), 1),
         ]
         for s in samples
     ]

@@ -92,7 +92,7 @@ def provenance(simulated=True):
                 "um_per_px": 25.0,
                 "msi_um_per_px": [50.0, 50.0],
                 "tissue_fraction": 0.5,
-                "control_points": {"leave_one_out_median_um": 12.0},
+                "alignment": {"leave_one_out_median_um": 12.0},
             }
             for i in range(6)
         ],

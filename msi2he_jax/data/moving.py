@@ -1,0 +1,145 @@
+"""A picture of a section's MSI alone, to register by: a view of its peaks, or one ion."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from scipy import ndimage
+
+from msi2he_jax.data.manifest import Sample
+from msi2he_jax.data.msi_arrays import measured_region, msi_pixel_size_um
+from msi2he_jax.errors import InputError
+from msi2he_jax.msi.axes import estimate_axis_step_ppm, mass_axis
+from msi2he_jax.msi.images import ion_images, normalize, tic_image, tic_is_meaningful
+from msi2he_jax.msi.imzml import Imzml, open_imzml
+from msi2he_jax.msi.peaks import Peaks, pick_peaks
+from msi2he_jax.msi.projection import METHODS, project
+from msi2he_jax.msi.spectra import summed_spectrum
+
+VIEW_PEAKS = 50
+# Below this share of its bounding box, the measured region is taken to follow the tissue.
+FOLLOWS_TISSUE_BELOW = 0.7
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MovingImage:
+    """An image in the MSI frame.
+
+    Attributes:
+        kind: `synthetic`, `pca`, `tsne`, `umap` or `ion:MZ`.
+        picture: `[H, W, C]` uint8 or float32, for people: RGB or one ion.
+        features: `[H, W, D]` float32, for registration.
+        measured: `[H, W]` bool.
+        um_per_px: `[2]` float64 (y, x), um.
+        origin_um: `[2]` float64 (y, x) of its outer corner in the imzML's frame, um.
+        native_um: `[2]` float64 (y, x) pixel size of the measurement, um.
+    """
+
+    kind: str
+    picture: np.ndarray
+    features: np.ndarray
+    measured: np.ndarray
+    um_per_px: np.ndarray
+    origin_um: np.ndarray
+    native_um: np.ndarray
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether a network made it."""
+        return self.kind == "synthetic"
+
+    def masks(self) -> tuple[np.ndarray | None, np.ndarray]:
+        """Returns (tissue `[H, W]` bool or None, known `[H, W]` bool), as registration takes them.
+
+        A measured rectangle shows tissue and its surroundings; one that follows the tissue says by
+        its outline where tissue ends. Missing pixels within it say nothing either way.
+        """
+        filled = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(self.measured, 2)))
+        filled = filled[2:-2, 2:-2] | self.measured
+        rows, columns = np.nonzero(self.measured)
+        box = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+        if self.measured.sum() >= FOLLOWS_TISSUE_BELOW * box:
+            return None, self.measured
+        return self.measured, self.measured | ~filled
+
+
+def msi_picture(
+    kind: str, sample: Sample, *, ion_ppm: float | None = None, seed: int = 0
+) -> MovingImage:
+    """Makes a picture of a section from its imzML alone.
+
+    Args:
+        kind: A view (`pca`, `tsne`, `umap`) or `ion:MZ`.
+        sample: The section.
+        ion_ppm: Half width of an ion's window, ppm; None takes three bins of the file's own axis.
+        seed: For t-SNE and UMAP.
+
+    Raises:
+        InputError: an unknown kind, or a damaged file.
+    """
+    imzml = open_imzml(sample.imzml)
+    imzml.verify_checksum()
+    if kind in METHODS:
+        images = _peak_images(imzml)
+        picture = project(np.sqrt(images), imzml.mask, method=kind, seed=seed)
+    else:
+        picture = np.sqrt(_ion_image(imzml, ion_of(kind), ion_ppm))
+    return _of_imzml(kind, sample, imzml, picture)
+
+
+def ion_of(kind: str) -> float:
+    """Returns the m/z in `ion:MZ`.
+
+    Raises:
+        InputError: not a kind of moving image at all.
+    """
+    name, _, mz = kind.partition(":")
+    try:
+        value = float(mz) if name == "ion" else 0.0
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        known = f"synthetic, {', '.join(METHODS)} or ion:MZ"
+        raise InputError("--moving", "", f"is {kind!r}", f"one of {known}, such as ion:885.55")
+    return value
+
+
+def _of_imzml(kind: str, sample: Sample, imzml: Imzml, picture: np.ndarray) -> MovingImage:
+    """Cuts the sample's region out and keeps the measurement's own grid."""
+    native = msi_pixel_size_um(imzml, sample.msi_um_per_px, sample.msi_um_per_px_y)
+    region = measured_region(imzml, sample.msi_roi)
+    x, y, w, h = sample.msi_roi or (0, 0, imzml.shape[1], imzml.shape[0])
+    box = slice(y, y + h), slice(x, x + w)
+    um = np.asarray(native, np.float64)
+    picture = np.where(region[..., None], picture, 0)[box]
+    features = picture.astype(np.float32)
+    return MovingImage(kind, picture, features, region[box], um, um * (y, x), um)
+
+
+def _axis(imzml: Imzml):
+    low, high = imzml.mz_range
+    return mass_axis("ppm", mz_min=low, mz_max=high, step=estimate_axis_step_ppm(imzml))
+
+
+def _peak_images(imzml: Imzml) -> np.ndarray:
+    """The file's own strongest peaks, float32 [H, W, K], per total ion count where that is one."""
+    axis = _axis(imzml)
+    spectrum = summed_spectrum(imzml, axis)
+    peaks = pick_peaks(axis, spectrum, count=VIEW_PEAKS)
+    kind = "tic" if tic_is_meaningful(imzml) else "none"
+    return normalize(ion_images(imzml, peaks, axis), tic_image(imzml), imzml.mask, kind)
+
+
+def _ion_image(imzml: Imzml, mz: float, ion_ppm: float | None) -> np.ndarray:
+    axis = _axis(imzml)
+    if not axis.mz[0] <= mz <= axis.mz[-1]:
+        why = f"m/z {mz:g} is outside the file's {axis.mz[0]:.4f} to {axis.mz[-1]:.4f}"
+        raise InputError(imzml.path, "--moving", why)
+    ppm = ion_ppm or 3.0 * axis.step
+    one = Peaks(*(np.array([value]) for value in (mz, mz, mz, 1.0)))
+    image = ion_images(imzml, one, axis, window=float(ppm))
+    if not image.any():
+        why = f"no signal within {ppm:.3g} ppm of m/z {mz:g}"
+        raise InputError(imzml.path, "--moving", why, "widen --ion_ppm or name another ion")
+    return image
