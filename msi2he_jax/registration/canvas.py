@@ -89,7 +89,11 @@ def shared_radius_um(moving: Side, fixed: Side) -> float:
 
 
 def draw(
-    side: Side, radius_um: float, n: int, blur_um: float = 0.0
+    side: Side,
+    radius_um: float,
+    n: int,
+    blur_um: float = 0.0,
+    frame: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draws one side on an `n` by `n` canvas, its grey values levelled to ranks within tissue.
 
@@ -98,15 +102,18 @@ def draw(
         radius_um: Half the canvas width, um.
         n: Canvas pixels per side.
         blur_um: Standard deviation of a blur drawn over it, to match a coarser partner, um.
+        frame: `[3, 3]` float, canvas (y, x, 1) um from its corner to the side's um; None centres
+            the side.
 
     Returns:
         values `[C, n, n]` float32 in [0, 1] (0 outside tissue), tissue share `[n, n]` float32,
         known share `[n, n]` float32.
     """
     um = 2 * radius_um / n
+    centered = transforms.from_parts(np.eye(2), side.center_um - radius_um)
     grid = {
         "source_um_per_px": side.um_per_px,
-        "matrix_out_to_source": transforms.from_parts(np.eye(2), side.center_um - radius_um),
+        "matrix_out_to_source": centered if frame is None else frame,
         "out_shape": (n, n),
         "out_um_per_px": um,
     }

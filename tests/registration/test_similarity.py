@@ -87,3 +87,65 @@ def test_information_has_a_true_gradient():
     step = 1e-3 * RNG.normal(size=x.shape)
     slope = (score(x + step) - score(x - step)) / 2
     np.testing.assert_allclose(jnp.sum(jax.grad(score)(x) * step), slope, rtol=0.1, atol=2e-5)
+
+
+def plain_gradient_fields(x, y, weight, edge):
+    """The formula, pixel by pixel."""
+    total = 0.0
+    fields = []
+    for image in (x, y):
+        g = np.stack(
+            [np.gradient(np.pad(image, 1, mode="edge"), axis=k)[1:-1, 1:-1] for k in (0, 1)]
+        )
+        size = np.sum(g**2, axis=0)
+        level = edge * np.sum(weight * np.sqrt(size)) / weight.sum()
+        fields.append((g, size + level**2))
+    (a, a_size), (b, b_size) = fields
+    for i, j in np.ndindex(x.shape):
+        total += weight[i, j] * (a[:, i, j] @ b[:, i, j]) ** 2 / (a_size[i, j] * b_size[i, j])
+    return total / weight.sum()
+
+
+def test_gradient_fields_match_the_plain_formula():
+    x, y, weight = RNG.random((3, 20, 24))
+    found = similarity.normalized_gradient_fields(x[None], y[None], jnp.asarray(weight), edge=0.7)
+    np.testing.assert_allclose(found, plain_gradient_fields(x, y, weight, 0.7), rtol=1e-4)
+
+
+def test_gradient_fields_do_not_mind_contrast_and_mean_over_channels():
+    x, y, ones = RNG.random((1, 20, 24)), RNG.random((1, 20, 24)), jnp.ones((20, 24))
+    plain = similarity.normalized_gradient_fields(x, y, ones)
+    np.testing.assert_allclose(
+        similarity.normalized_gradient_fields(1 - 3 * x, y, ones), plain, rtol=1e-4
+    )
+    itself = similarity.normalized_gradient_fields(x, x, ones)
+    both = similarity.normalized_gradient_fields(np.concatenate([x, y]), x, ones)
+    np.testing.assert_allclose(both, (itself + plain) / 2, rtol=1e-4)
+    assert itself > 2 * plain
+    slope = jax.grad(lambda v: similarity.normalized_gradient_fields(v, y, ones))
+    assert np.isfinite(slope(jnp.zeros((1, 20, 24)))).all()
+
+
+def test_local_correlation_is_correlation_under_a_window_as_wide_as_the_image():
+    x, y, weight = RNG.random((3, 32, 32))
+    options = {"sigma_px": 1e4}
+    found = similarity.local_correlation(x[None], y[None], jnp.asarray(weight), **options)
+    cov = np.cov(x.ravel(), y.ravel(), aweights=weight.ravel(), ddof=0)
+    cov[0, 0] += similarity.FLAT
+    cov[1, 1] += similarity.FLAT
+    expected = cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_local_correlation_forgives_uneven_light_and_ignores_the_unknown():
+    y, x = np.mgrid[:48, :48] / 48.0
+    texture = 0.3 + 0.2 * np.sin(40 * x) * np.cos(30 * y)
+    lit = texture * (0.5 + 0.5 * x) + 0.3 * y
+    ones = np.ones((48, 48))
+    near = similarity.local_correlation(texture[None], lit[None], ones, sigma_px=3.0)
+    assert near > 0.7 > similarity.local_correlation(texture[None], lit[None], ones, sigma_px=1e4)
+    spoilt = np.where(x < 0.4, 1.0 - texture, lit)
+    known = (x >= 0.4).astype(float)
+    clean = similarity.local_correlation(texture[None], lit[None], known, sigma_px=3.0)
+    found = similarity.local_correlation(texture[None], spoilt[None], known, sigma_px=3.0)
+    np.testing.assert_allclose(found, clean, atol=1e-6)
