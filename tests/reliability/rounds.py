@@ -96,8 +96,14 @@ def train(workdir: pathlib.Path, config: pathlib.Path, *words: str) -> int:
     return train.main([f"--config={config}", f"--workdir={workdir}", *words])
 
 
-def prepare(folder: pathlib.Path, **changes: int) -> pathlib.Path:
-    """Makes a tiny cohort, its data set `folder/pairs` and a configuration; returns the latter."""
+def prepare(folder: pathlib.Path, *, plain: bool = False, **changes: int) -> pathlib.Path:
+    """Makes a tiny cohort, its data set `folder/pairs` and a configuration; returns the latter.
+
+    Args:
+        folder: Where.
+        plain: Without a discriminator and normalisation, which take long to trace.
+        changes: Of the section `train`.
+    """
     config = folder / "tiny.json"
     os.environ["MSI2HE_CACHE"] = str(folder / "cache")
 
@@ -108,7 +114,11 @@ def prepare(folder: pathlib.Path, **changes: int) -> pathlib.Path:
         assert simulate.main([f"--out={folder / 'cohort'}", *flags]) == 0
         flags = [f"--manifest={folder / 'cohort' / 'manifest.csv'}", f"--out={folder / 'pairs'}"]
         assert preprocess.main([*flags, "--peaks=10"]) == 0
-        config.write_text(json.dumps(tiny_config(folder / "pairs", **changes)))
+        settings = tiny_config(folder / "pairs", **changes)
+        if plain:
+            settings["discriminator"] = {"name": "none"}
+            settings["model"]["norm"] = "none"
+        config.write_text(json.dumps(settings))
 
     if run(make, folder / "prepare.log"):
         raise RuntimeError((folder / "prepare.log").read_text())
