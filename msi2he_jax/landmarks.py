@@ -1,5 +1,6 @@
-"""Brings landmarks marked in other software into landmarks.csv, and says how well they agree.
+"""Marks landmarks, or brings those of other software into landmarks.csv; says how well they agree.
 
+    python -m msi2he_jax.landmarks --page --manifest=FILE --sample=NAME --out=page.html
     python -m msi2he_jax.landmarks --histology_points=slide.geojson --histology_um_per_px=0.25
         --msi_points=msi.csv --msi_um_per_px=50 --out=landmarks.csv
     python -m msi2he_jax.landmarks --bigwarp=landmarks.csv --histology_um_per_px=0.25
@@ -8,6 +9,8 @@
 Points files: QuPath GeoJSON (level-0 pixels), napari points CSV (axis-0 is y), ITK or elastix
 (`point` or `index`). Points of two files are paired by name where every point has one, else by
 order. Formats that put the centre of the first pixel at 0 are moved by half a pixel.
+--page writes one HTML file to open in a browser: both pictures side by side, to click pairs of
+places in and to save as landmarks.csv; it starts from the sample's landmarks where it has some.
 """
 
 from __future__ import annotations
@@ -46,15 +49,23 @@ for _side in ("histology", "msi"):
         "Where BigWarp or ITK coordinates are 0: centre or outer corner of the first pixel.",
         **_DEFINED,
     )
+flags.DEFINE_boolean("page", False, "Write a page to mark landmarks on.", **_DEFINED)
+flags.DEFINE_string("manifest", None, "The cohort's manifest.csv, for --page.", **_DEFINED)
+flags.DEFINE_string("sample", None, "sample_id, for --page; default the only one.", **_DEFINED)
+flags.DEFINE_string("moving", "pca", "How the MSI is shown: pca, tsne, umap, ion:MZ.", **_DEFINED)
+flags.DEFINE_float("ion_ppm", None, "Half width of an ion's window, ppm.", **_DEFINED)
 flags.DEFINE_list("eval", [], "Names of points to hold out of every fit.", **_DEFINED)
-flags.DEFINE_string("out", None, "landmarks.csv to write.", **_DEFINED)
+flags.DEFINE_string("out", None, "landmarks.csv or page.html to write.", **_DEFINED)
 flags.DEFINE_boolean("overwrite", False, "Replace a file that is there.", **_DEFINED)
 
 
 def run(values: flags.FlagValues, args: list[str]) -> None:
-    """Converts points to landmarks.csv and prints how well they agree."""
+    """Converts points to landmarks.csv and prints how well they agree, or writes the page."""
     cli.no_positional(args)
     _check(values)
+    if values.page:
+        _write_page(values)
+        return
     from msi2he_jax.registration.control_points import fit_landmarks
     from msi2he_jax.registration.landmarks import write_landmarks
 
@@ -77,10 +88,36 @@ def _check(values: flags.FlagValues) -> None:
         cli.require_range(values, name, 1e-4, 1e5)
     if os.path.exists(values.out) and not values.overwrite:
         raise InputError(values.out, "--out", "is there already", "or pass --overwrite")
+    if values.page:
+        cli.require(values, "manifest")
+        if not values.out.lower().endswith((".html", ".htm")):
+            raise InputError(values.out, "--out", "must end in .html with --page")
+        return
     pair = [bool(values.histology_points), bool(values.msi_points)]
     if bool(values.bigwarp) == any(pair) or pair[0] != pair[1]:
         why = "is required with --msi_points=FILE, or --bigwarp=FILE instead of both"
         raise InputError("--histology_points", "", why)
+
+
+def _write_page(values: flags.FlagValues) -> None:
+    """Writes the page on which a section's landmarks are marked."""
+    from msi2he_jax.data.manifest import read_manifest
+    from msi2he_jax.inference.marking import landmark_pictures
+    from msi2he_jax.registration.landmark_page import write_landmark_page
+    from msi2he_jax.registration.landmarks import read_landmarks
+
+    samples = {sample.sample_id: sample for sample in read_manifest(values.manifest)}
+    if values.sample is None and len(samples) > 1:
+        hint = f"such as {next(iter(samples))}"
+        raise InputError("--sample", "", f"is required: {len(samples)} sections", hint)
+    name = values.sample or next(iter(samples))
+    if name not in samples:
+        raise InputError("--sample", "", f"{name!r} is not in {values.manifest}")
+    sample = samples[name]
+    pictures = landmark_pictures(sample, values.moving, ion_ppm=values.ion_ppm)
+    points = read_landmarks(sample.landmarks) if sample.landmarks else None
+    write_landmark_page(values.out, name, *pictures, points)
+    print(f"open {values.out} in a browser, mark pairs, and save landmarks.csv")
 
 
 def _read(values: flags.FlagValues):

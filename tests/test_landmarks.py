@@ -1,9 +1,12 @@
 """The verb that converts landmarks: the file it writes, and one line for each mistake."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 
-from msi2he_jax import landmarks
+from msi2he_jax import landmarks, simulate
 from msi2he_jax.registration import transforms
 from msi2he_jax.registration.landmarks import read_landmarks
 
@@ -114,3 +117,52 @@ def test_pixels_without_a_size_are_refused(tmp_path, capsys):
     assert "'inch' is not one of um, nm, mm, px" in capsys.readouterr().err
     assert landmarks.main([*_flags(tmp_path), "--eval=zz"]) == 2
     assert "no point is called 'zz'" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Two sections to mark landmarks in."""
+    place = tmp_path_factory.mktemp("page") / "cohort"
+    flags = ["--sections=2", "--grid=16", "--seed=1", "--histology-um-per-px=25"]
+    assert simulate.main([f"--out={place}", *flags]) == 0
+    return place
+
+
+def test_a_page_holds_both_pictures_and_the_landmarks_there_are(cohort, tmp_path, capsys):
+    names = [path.stem for path in sorted((cohort / "landmarks").iterdir())]
+    flags = ["--page", f"--manifest={cohort / 'manifest.csv'}", f"--sample={names[1]}"]
+    assert landmarks.main([*flags, f"--out={tmp_path / 'page.html'}"]) == 0
+    assert "in a browser" in capsys.readouterr().out
+    text = (tmp_path / "page.html").read_text()
+    data = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', text)[1])
+    assert data["sample"] == names[1] and data["msi"]["um"] == [50, 50]
+    assert data["histology"]["um"] == [25, 25]
+    points = read_landmarks(cohort / "landmarks" / f"{names[1]}.csv")
+    assert [point["name"] for point in data["points"]] == list(points.name)
+    first = data["points"][0]
+    np.testing.assert_allclose(first["msi"][::-1], points.msi_yx_um[0])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--out=page.html"], "--manifest: is required"),
+        (["--manifest=MANIFEST", "--out=page.csv"], "must end in .html"),
+        (["--manifest=MANIFEST", "--out=page.html"], "--sample: is required: 2 sections"),
+        (["--manifest=MANIFEST", "--out=page.html", "--sample=x"], "'x' is not in"),
+        (
+            ["--manifest=MANIFEST", "--out=page.html", "--sample=SAMPLE", "--moving=synthetic"],
+            "shows what is measured",
+        ),
+    ],
+)
+def test_mistakes_with_the_page_are_one_line(cohort, tmp_path, monkeypatch, capsys, flags, said):
+    monkeypatch.chdir(tmp_path)
+    sample = sorted((cohort / "landmarks").iterdir())[0].stem
+    known = {"MANIFEST": str(cohort / "manifest.csv"), "SAMPLE": sample}
+    for word, value in known.items():
+        flags = [flag.replace(word, value) for flag in flags]
+    assert landmarks.main(["--page", *flags]) == 2
+    message = capsys.readouterr().err.strip()
+    assert said in message and len(message.splitlines()) == 1
+    assert not list(tmp_path.iterdir())

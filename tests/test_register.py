@@ -88,7 +88,9 @@ def test_every_section_gets_its_files(out):
         names = [row["sample_id"] for row in csv.DictReader(file)]
     assert len(names) == 3
     expected = {"transform.json", "msi_to_histology.tfm", "histology_to_msi.tfm", "tre.csv"}
-    expected |= {"moving.png", "overlay_checkerboard.png", "overlay_contour.png"}
+    expected |= {"moving.png", "overlay_checkerboard.png", "overlay_contour.png", "ngff.json"}
+    expected |= {"elastix_msi_to_histology.txt", "elastix_histology_to_msi.txt"}
+    expected |= {"histology_on_msi.ome.tif"}
     for name in names:
         assert {path.name for path in (out / name).iterdir()} == expected
 

@@ -1,0 +1,118 @@
+"""The files of one registered section."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from msi2he_jax.data.manifest import Sample
+from msi2he_jax.inference.carried import ions_on_slide, slide_on_msi
+from msi2he_jax.inference.moving import MovingImage
+from msi2he_jax.inference.pictures import overlays
+from msi2he_jax.inference.regions import region_table
+from msi2he_jax.interop.ome_tiff import write_ome_tiff
+from msi2he_jax.interop.png import write_png
+from msi2he_jax.registration.export import Transform, write_transform
+from msi2he_jax.registration.overlay import to_rgb
+from msi2he_jax.registration.scores import target_registration_error
+from msi2he_jax.registration.slide import Slide
+from msi2he_jax.registration.summary import write_errors, write_rows
+
+SLIDE_ON_MSI = "histology_on_msi.ome.tif"
+IONS_ON_SLIDE = "ions_on_histology.ome.tif"
+REGIONS, REGION_MASKS = "regions.csv", "regions_on_msi.ome.tif"
+
+
+def write_found(
+    folder: Path,
+    moving: MovingImage,
+    slide: Slide,
+    found: Transform,
+    points: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> None:
+    """Writes the transform in all forms, `tre.csv`, the moving image and two overlays.
+
+    Args:
+        folder: To be made.
+        moving: What moved.
+        slide: What it was registered to.
+        found: The transform; its scores name the sample.
+        points: Name of a set to MSI `[N, 2]` and histology `[N, 2]` points, (y, x), um.
+    """
+    folder.mkdir()
+    matrix, field = found.matrix, found.displacement
+    write_transform(folder, found)
+    errors = {
+        use: (msi, target_registration_error(matrix, field, msi, histology))
+        for use, (msi, histology) in points.items()
+    }
+    write_errors(folder / "tre.csv", errors)
+    marks = {"synthetic": moving.synthetic, "description": f"moving image: {moving.kind}"}
+    name = f"{found.scores['sample_id']}_SYNTHETIC.png" if moving.synthetic else "moving.png"
+    picture = to_rgb(moving.picture, moving.measured)
+    write_png(folder / name, picture, um_per_px=float(moving.um_per_px[1]), **marks)
+    for name, image in overlays(moving, picture, slide, matrix, field).items():
+        write_png(folder / f"overlay_{name}.png", image, um_per_px=slide.um_per_px, **marks)
+
+
+def write_slide_on_msi(folder: Path, sample: Sample, found: Transform) -> None:
+    """Writes the slide drawn on the MSI's frame, as RGB OME-TIFF.
+
+    Args:
+        folder: An existing folder.
+        sample: The section.
+        found: The transform, with grids.
+    """
+    um = found.grids["histology"].um_per_px[0]
+    drawn = slide_on_msi(sample, found, um)
+    write_ome_tiff(folder / SLIDE_ON_MSI, drawn, um_per_px=um)
+
+
+def write_ions(
+    folder: Path, sample: Sample, found: Transform, mz: Sequence[float], ion_ppm: float | None
+) -> None:
+    """Writes ion images drawn on the slide's grid, one float32 channel each.
+
+    Args:
+        folder: An existing folder.
+        sample: The section.
+        found: The transform, with grids.
+        mz: K ions.
+        ion_ppm: Half width of their window, ppm, or None.
+
+    Raises:
+        InputError: an ion outside the range or without signal, or too large a picture.
+    """
+    images = ions_on_slide(sample, found, mz, ion_ppm)
+    um = found.grids["histology"].um_per_px
+    names = [f"m/z {value:.4f}" for value in mz]
+    write_ome_tiff(folder / IONS_ON_SLIDE, images, um_per_px=um, channel_names=names)
+
+
+def write_regions(
+    folder: Path,
+    sample: Sample,
+    found: Transform,
+    annotations: str | os.PathLike,
+    provenance: dict | None,
+) -> None:
+    """Writes `regions.csv`, and the pixels of each region as one channel of 0 and 255.
+
+    Args:
+        folder: An existing folder.
+        sample: The section.
+        found: The transform.
+        annotations: GeoJSON of the slide.
+        provenance: Of a data set whose peaks are taken, or None for the file's own.
+
+    Raises:
+        InputError: no area, or none on the MSI.
+    """
+    rows, masks, um = region_table(sample, found, annotations, provenance)
+    write_rows(folder / REGIONS, list(rows[0]), rows)
+    names = [row["region"] for row in rows]
+    pixels = masks.astype(np.uint8) * 255
+    write_ome_tiff(folder / REGION_MASKS, pixels, um_per_px=um, channel_names=names)
