@@ -46,6 +46,8 @@ flags.DEFINE_enum(
     "How to find it; given takes --init as it is.",
     **_DEFINED,
 )
+flags.DEFINE_boolean("deformable", False, "Bend what was found further into place.", **_DEFINED)
+flags.DEFINE_float("stiffness", 1.0, "How hard it is to bend, against usual.", **_DEFINED)
 flags.DEFINE_enum(
     "fit",
     "affine",
@@ -82,8 +84,8 @@ flags.DEFINE_enum(
 flags.DEFINE_enum(
     "metric",
     "mi",
-    ["mi", "ncc"],
-    "What the automatic method refines: mutual information, or correlation of like with like.",
+    ["mi", "ncc", "ngf"],
+    "What is refined: mutual information, correlation of like with like, or edges (ngf).",
     **_DEFINED,
 )
 flags.DEFINE_list("samples", [], "Only these sample_ids, separated by commas.", **_DEFINED)
@@ -173,7 +175,7 @@ def _check(values: flags.FlagValues) -> None:
 
     cli.require(values, "manifest", "out", "moving")
     cli.require_range(values, "seed", 0, 2**31 - 1)
-    for name in ("ion_ppm", "out_um_per_px", "outlier_um"):
+    for name in ("ion_ppm", "out_um_per_px", "outlier_um", "stiffness"):
         cli.require_range(values, name, 1e-3, 1e5)
     parse_ions(values.ions)
     if values.moving == "synthetic" and not values.run:
@@ -183,6 +185,9 @@ def _check(values: flags.FlagValues) -> None:
         raise InputError("--init", "", "is required with --method=given", "name a transform")
     if values.method == "control-points" and values.init:
         raise InputError("--init", "", "goes with --method=automatic or given")
+    if values.method == "given" and values.deformable:
+        hint = "--method=automatic --init=FILE searches around it, then bends"
+        raise InputError("--deformable", "", "does not go with --method=given", hint)
     for name in ("input", "to"):
         if values[name].value is not None:
             raise InputError(f"--{name}", "", "goes with --apply=TRANSFORM")
@@ -239,6 +244,9 @@ def _register_one(values: flags.FlagValues, folder: Path, sample, model) -> dict
     fit = _fit(values, landmarks, moving)
     started = time.perf_counter()
     matrix, field, search = _find(values, sample, moving, slide, fit)
+    if values.deformable:
+        field, bent = _bend(values, sample, moving, slide, matrix)
+        search |= bent
     seconds = time.perf_counter() - started
     truth = Path(values.manifest).parent / "truth" / sample.sample_id / "transform.json"
     points = sections.known_points(landmarks, moving, slide, truth)
@@ -274,7 +282,18 @@ def _register_one(values: flags.FlagValues, folder: Path, sample, model) -> dict
 
 def _method(values: flags.FlagValues) -> str:
     words = {"automatic": f"automatic {values.metric}", "control-points": f"{values.fit} fit"}
-    return f"{words.get(values.method, values.method)} of {values.moving}"
+    bent = ", deformable" if values.deformable else ""
+    return f"{words.get(values.method, values.method)} of {values.moving}{bent}"
+
+
+def _bend(values: flags.FlagValues, sample, moving, slide, matrix):
+    """Returns the displacement (None where the affine was kept), and what can be said of it."""
+    from msi2he_jax.inference.bending import bend
+
+    options = {"metric": values.metric, "stiffness": values.stiffness}
+    field, result = bend(sample, moving, slide, matrix, **options)
+    names = ("det_min", "det_max", "inverse_consistency_um", "kept_affine")
+    return field, {name: getattr(result, name) for name in names}
 
 
 def _fit(values: flags.FlagValues, landmarks, moving):

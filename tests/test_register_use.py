@@ -176,6 +176,8 @@ def test_mistakes_with_apply_are_one_line(given, tmp_path, monkeypatch, capsys, 
     [
         (["--method=given"], "--init: is required with --method=given"),
         (["--method=control-points", "--init=a.tfm"], "--init: goes with"),
+        (["--method=given", "--init=a.tfm", "--deformable"], "--deformable: does not go with"),
+        (["--deformable", "--stiffness=0"], "--stiffness"),
         (["--init=a.tfm"], "is one file for 2 sections"),
         (["--init=a.tfm", "--samples=p00_s0"], "a.tfm: transform: no such file"),
         (["--init=.", "--samples=p00_s0"], "holds nothing for p00_s0"),
@@ -262,8 +264,25 @@ def test_nothing_left_is_an_error_even_when_skipping(cohort, tmp_path, capsys):
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_the_search_can_start_from_landmarks(cohort, name, tmp_path):
     flags = [f"--init={cohort / 'landmarks'}", f"--samples={name}", f"--out={tmp_path / 'o'}"]
     assert _register(cohort, *flags) == 0
     row = json.loads((tmp_path / "o" / "summary.json").read_text())["samples"][0]
     assert row["truth_tre_median_msi_px"] < 1.0 and row["method"] == "automatic"
+
+
+@pytest.mark.slow
+def test_a_section_is_bent_beyond_its_affine(cohort, name, tmp_path):
+    """The true warp is not affine: bending comes closer than the best affine, and folds nowhere."""
+    flags = ["--method=control-points", "--deformable", f"--samples={name}"]
+    assert _register(cohort, *flags, f"--out={tmp_path / 'o'}") == 0
+    row = json.loads((tmp_path / "o" / "summary.json").read_text())["samples"][0]
+    assert row["det_min"] > 0 and row["inverse_consistency_um"] < 0.2 * MSI_UM
+    found = export.read_transform(tmp_path / "o" / name / "transform.json")
+    assert (found.displacement is None) == row["kept_affine"]
+    points = read_landmarks(cohort / "landmarks" / f"{name}.csv").select("eval")
+    moved = transforms.apply_transform(found.matrix, found.displacement, points.msi_yx_um)
+    errors = np.linalg.norm(moved - points.histology_yx_um, axis=1)
+    assert row["tre_median_um"] == pytest.approx(np.median(errors))
+    assert np.median(errors) < MSI_UM
