@@ -141,7 +141,7 @@ def dask_cluster(
 
         with _said_plainly(address):
             count = functools.partial(_count_threads, client)
-            yield functools.partial(_in_order, submit, count, client.cancel)
+            yield functools.partial(_in_order, submit, count, functools.partial(_forget, client))
     finally:
         with contextlib.suppress(Exception):
             client.close(timeout=5)
@@ -202,6 +202,12 @@ def _look_around(software: Callable, folder: str | None) -> tuple[dict, bool]:
 
 def _short(version: str | None) -> str:
     return "none" if version is None else version[:12]
+
+
+def _forget(client, futures: list) -> None:
+    """Cancels what is not done; where the client has ended already, that has been done with it."""
+    with contextlib.suppress(Exception):
+        client.cancel(futures)
 
 
 def _count_threads(client) -> int:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -92,4 +93,12 @@ def test_without_the_package(monkeypatch):
         pass
     assert str(caught.value) == (
         "--scheduler: needs the package distributed (pip install 'msi2he_jax[dask]')"
+    )
+
+
+def test_a_scheduler_that_is_lost_is_one_line():
+    with pytest.raises(InputError) as caught, mapping._said_plainly("tcp://head:8786"):
+        raise CancelledError("lost dependencies")
+    assert str(caught.value) == (
+        "tcp://head:8786: scheduler: was lost (the same command continues once it is back)"
     )
