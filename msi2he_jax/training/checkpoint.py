@@ -11,7 +11,9 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,13 +85,41 @@ def managers(run_dir: str | os.PathLike) -> Iterator[dict[str, ocp.CheckpointMan
     root = Path(run_dir).resolve() / "checkpoints"
     options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
     opened = {kind: ocp.CheckpointManager(root / kind, options=options) for kind in KINDS}
+    with _one_line_errors():
+        try:
+            yield opened
+            for manager in opened.values():
+                _seal(manager)
+        finally:
+            for manager in opened.values():
+                with contextlib.suppress(Exception):  # It was said before, or everything is sealed.
+                    manager.close()
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Keeps off the terminal the pages that Orbax and its driver write of a failing disk.
+
+    What failed is raised once more in `_seal`, and said there.
+    """
+
+    def ours(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(ours)
+    if sys.unraisablehook is not _unraisable:
+        sys.unraisablehook = _unraisable
     try:
-        yield opened
-        for manager in opened.values():
-            _seal(manager)
+        yield
     finally:
-        for manager in opened.values():
-            manager.close()
+        logger.removeFilter(ours)
+
+
+def _unraisable(unraisable) -> None:
+    """Passes over what the driver's threads say of a loop that ended with the failed save."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _seal(manager: ocp.CheckpointManager) -> None:
