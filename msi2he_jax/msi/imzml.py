@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import mmap
 import os
 import zlib
 from collections.abc import Iterator
@@ -13,9 +12,10 @@ import numpy as np
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import existing_file
-from msi2he_jax.msi import imzml_index
-from msi2he_jax.msi.imzml_index import ArrayTable
+from msi2he_jax.msi import imzml_arrays, imzml_index
+from msi2he_jax.msi.imzml_arrays import ArrayTable
 from msi2he_jax.msi.imzml_xml import read_xml
+from msi2he_jax.msi.mapped_file import MappedFile
 
 _BLOCK_POINTS = 1 << 15
 _LARGEST = 1e30  # More is damage, and sums of it would leave float32.
@@ -83,10 +83,9 @@ class Imzml:
         self.ibd_path = existing_file(imzml_index.find_ibd(self.path), "ibd")
         xml = read_xml(self.path)
         coordinates, origin, doubts = imzml_index.grid(xml, self.path, duplicates)
-        self._data = self._map()
-        self.uuid, doubt = imzml_index.check_uuid(
-            xml, self.path, bytes(self._data[:16]), allow_uuid_mismatch
-        )
+        self._file = self._map()
+        head = self._file.data[:16]
+        self.uuid, doubt = imzml_index.check_uuid(xml, self.path, head, allow_uuid_mismatch)
         self._open_arrays(xml)
         self._describe(xml, [*doubts, doubt])
         self._checksums = imzml_index.stated_checksums(xml)
@@ -94,17 +93,18 @@ class Imzml:
         self.shape = (int(coordinates[:, 0].max()) + 1, int(coordinates[:, 1].max()) + 1)
         self._use(coordinates, duplicates)
 
-    def _map(self) -> mmap.mmap:
+    def _map(self) -> MappedFile:
         if self.ibd_path.stat().st_size < 16:
             raise InputError(self.ibd_path, "", "has fewer than the 16 bytes of its UUID")
-        with open(self.ibd_path, "rb") as handle:
-            return mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+        return MappedFile(self.ibd_path)
 
     def _open_arrays(self, xml) -> None:
-        size = len(self._data)
-        self._mz = imzml_index.array_table(xml, self.path, "mz", size)
-        self._intensity = imzml_index.array_table(xml, self.path, "intensity", size)
-        imzml_index.check_lengths(self.path, self._mz, self._intensity)
+        size = len(self._file)
+        self._mz = imzml_arrays.array_table(xml, self.path, "mz", size)
+        intensity = imzml_arrays.array_table(xml, self.path, "intensity", size)
+        imzml_arrays.check_lengths(self.path, self._mz, intensity)
+        same = {"length": self._mz.length, "format": self._mz.format}  # One copy of each is enough.
+        self._intensity = dataclasses.replace(intensity, **same)
 
     def _describe(self, xml, doubts: list[str]) -> None:
         self.storage, self.shares_mz, odd = imzml_index.storage(xml, self._mz)
@@ -112,7 +112,7 @@ class Imzml:
         self.spectrum_type, no_type = imzml_index.one_tag(xml, modes, "the spectrum type")
         self.polarity, no_sign = imzml_index.one_tag(xml, signs, "the polarity")
         self.pixel_size_um, no_size = imzml_index.pixel_size_um(xml)
-        odd += imzml_index.extent_doubts(self._mz, self._intensity, len(self._data))
+        odd += imzml_arrays.extent_doubts(self._mz, self._intensity, len(self._file))
         if xml.scientific:
             odd.append("some integers are in scientific notation, which may have lost digits")
         if xml.declared_count not in (None, len(xml.table)):
@@ -122,14 +122,15 @@ class Imzml:
     def _use(self, coordinates: np.ndarray, duplicates: str) -> None:
         """Chooses the spectra that count, and lays their mask."""
         self._chosen = np.arange(len(coordinates))
+        self.coordinates, self.points = coordinates, self._mz.length
         if duplicates == "first":
             flat = coordinates[:, 0] * self.shape[1] + coordinates[:, 1]
             self._chosen = np.sort(np.unique(flat, return_index=True)[1])
-        self.coordinates = coordinates[self._chosen]
+            self.coordinates = coordinates[self._chosen]
+            self.points = self._mz.length[self._chosen]
         self.n = len(self._chosen)
         self.mask = np.zeros(self.shape, bool)
         self.mask[tuple(self.coordinates.T)] = True
-        self.points = self._mz.length[self._chosen]
         self._shared_mz: np.ndarray | None = None
         self._mz_range: tuple[float, float] | None = None
 
@@ -159,6 +160,7 @@ class Imzml:
         Raises:
             InputError: an array is damaged; names spectrum and position.
         """
+        self._file.check_size()
         file_indices = self._chosen[indices]
         starts = np.concatenate([[0], np.cumsum(self.points[indices])])
         intensity = self._gather(self._intensity, file_indices, indices)
@@ -169,6 +171,7 @@ class Imzml:
             mz = self._gather(self._mz, file_indices, indices)
             self._check(mz, starts, indices, "m/z")
             self._check_sorted(mz, starts, indices)
+        self._file.touched(intensity.nbytes + mz.nbytes, len(indices))
         return Block(indices, mz, intensity, starts, self.shares_mz)
 
     def shared_mz(self) -> np.ndarray:
@@ -256,8 +259,8 @@ class Imzml:
         if length == 0:
             return np.zeros(0, dtype)
         if not table.zlib[number]:
-            return np.frombuffer(self._data, dtype, length, offset)
-        packed = self._data[offset : offset + int(table.encoded[i])]
+            return np.frombuffer(self._file.data, dtype, length, offset)
+        packed = self._file.data[offset : offset + int(table.packed_size[i])]
         return np.frombuffer(self._unpack(packed, length * dtype.itemsize, index), dtype)
 
     def _unpack(self, packed: bytes, expected: int, index: int) -> bytes:

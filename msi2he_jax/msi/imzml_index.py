@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import uuid as uuid_module
 from pathlib import Path
@@ -11,8 +10,8 @@ import numpy as np
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import LIMITS
-from msi2he_jax.msi.imzml_template import ABSENT, FIELDS
-from msi2he_jax.msi.imzml_xml import ArrayFormat, Param, XmlIndex, tag_of
+from msi2he_jax.msi.imzml_arrays import ArrayTable
+from msi2he_jax.msi.imzml_xml import Param, XmlIndex, tag_of
 
 UUID, SHA1, SHA256 = "IMS:1000080", "IMS:1000091", "IMS:1000092"
 CONTINUOUS, PROCESSED = "IMS:1000030", "IMS:1000031"
@@ -39,29 +38,6 @@ _UM_PER_UNIT = {
 _IMPLAUSIBLE_UM = 2000.0
 
 
-@dataclasses.dataclass(frozen=True)
-class ArrayTable:
-    """Where the arrays of one kind lie.
-
-    Attributes:
-        offset: int64 [N], first byte.
-        length: int64 [N], number of values.
-        encoded: int64 [N], bytes in the file.
-        format: int64 [N], index into `dtypes` and `zlib`.
-        repaired: Whether offsets had overflowed 32 bits.
-        dtypes: numpy type per format.
-        zlib: Whether packed, per format.
-    """
-
-    offset: np.ndarray
-    length: np.ndarray
-    encoded: np.ndarray
-    format: np.ndarray
-    repaired: bool
-    dtypes: tuple[np.dtype, ...]
-    zlib: tuple[bool, ...]
-
-
 def find_ibd(path: Path) -> Path:
     """Returns the binary file beside an imzML file, in whatever spelling of its extension.
 
@@ -76,11 +52,6 @@ def find_ibd(path: Path) -> Path:
             return entry
     why = f"the binary file {exact.name} is not beside it"
     raise InputError(path, "ibd", why, "put both files in one folder under the same name")
-
-
-def column(xml: XmlIndex, name: str) -> np.ndarray:
-    """Returns one column of the table, int64 [N]."""
-    return xml.table[:, FIELDS.index(name)]
 
 
 def check_uuid(xml: XmlIndex, path: Path, head: bytes, allow_mismatch: bool) -> tuple[str, str]:
@@ -108,132 +79,6 @@ def check_uuid(xml: XmlIndex, path: Path, head: bytes, allow_mismatch: bool) -> 
     return str(stated), why
 
 
-def array_table(xml: XmlIndex, path: Path, kind: str, ibd_bytes: int) -> ArrayTable:
-    """Checks the arrays of one kind ("mz" or "intensity") against the size of the binary file.
-
-    Raises:
-        InputError: a length is negative or huge, an array leaves the file, or its type is unclear.
-    """
-    length, encoded = column(xml, f"{kind}_length"), column(xml, f"{kind}_encoded").copy()
-    name = "m/z array" if kind == "mz" else "intensity array"
-    bad = (length < 0) | (length > LIMITS.spectrum_points)
-    if bad.any():
-        _refuse(path, bad, name, lambda i: f"has an impossible length of {length[i]} values")
-    formats = [pair[0 if kind == "mz" else 1] for pair in xml.formats]
-    number = column(xml, "format")
-    dtypes = tuple(
-        _dtype(path, name, each, length[number == k], encoded[number == k])
-        for k, each in enumerate(formats)
-    )
-    _check_encoded(path, name, formats, dtypes, number, length, encoded)
-    offset = _unwrap(column(xml, f"{kind}_offset"), ibd_bytes)
-    beyond = (length > 0) & ((offset < 0) | (offset > ibd_bytes) | (offset + encoded > ibd_bytes))
-    if beyond.any():
-        _refuse(
-            path,
-            beyond,
-            name,
-            lambda i: f"ends at byte {offset[i] + encoded[i]}, the .ibd has {ibd_bytes}",
-            "the .ibd is cut off or belongs to another imzML",
-        )
-    repaired = bool((offset != column(xml, f"{kind}_offset")).any())
-    packed = tuple(each.zlib for each in formats)
-    return ArrayTable(offset, length, encoded, number, repaired, dtypes, packed)
-
-
-def _check_encoded(path, name, formats, dtypes, number, length, encoded) -> None:
-    """Fills in absent encoded lengths; refuses those that contradict length times item size."""
-    for k, (each, dtype) in enumerate(zip(formats, dtypes, strict=True)):
-        chosen = number == k
-        plain = length * dtype.itemsize
-        absent = chosen & (encoded == ABSENT)
-        if not each.zlib:
-            absent |= chosen & (encoded == 0)  # some writers leave it at 0
-        if each.zlib and absent.any():
-            _refuse(path, absent, name, lambda i: "is compressed but states no encoded length")
-        encoded[absent] = plain[absent]
-        wrong = chosen & ((encoded < 0) if each.zlib else (encoded != plain))
-        if wrong.any():
-            _refuse(
-                path,
-                wrong,
-                name,
-                lambda i, d=dtype: (
-                    f"states {encoded[i]} bytes, but {length[i]} values of type {d.name} "
-                    f"take {length[i] * d.itemsize}"
-                ),
-            )
-
-
-def _dtype(path, name, stated: ArrayFormat, length, encoded) -> np.dtype:
-    """Chooses the number type; where code and name disagree, the stated bytes decide."""
-    candidates = [text for text in (stated.by_code, stated.by_name) if text]
-    if len(set(candidates)) == 1:
-        return np.dtype(candidates[0])
-    known = (encoded != ABSENT) & (length > 0)
-    fitting = [
-        np.dtype(text)
-        for text in candidates
-        if not stated.zlib
-        and known.any()
-        and (encoded[known] == length[known] * np.dtype(text).itemsize).all()
-    ]
-    if len(fitting) == 1:
-        return fitting[0]
-    numpy_names = " by code but ".join(np.dtype(text).name for text in candidates)
-    raise InputError(path, name, f"is {numpy_names} by name, and its size does not tell which")
-
-
-def _unwrap(offset: np.ndarray, ibd_bytes: int) -> np.ndarray:
-    """Undoes 32-bit overflow of offsets: negative ones, and falls of 4 GiB in large files."""
-    if not (offset < 0).any() and ibd_bytes <= 2**32:
-        return offset
-    unsigned = np.where((offset < 0) & (offset >= -(2**31)), offset + 2**32, offset)
-    if ibd_bytes <= 2**32 or unsigned.max() >= 2**32:
-        return unsigned
-    falls = np.diff(unsigned, prepend=unsigned[:1]) < -(2**31)
-    return unsigned + np.cumsum(falls) * 2**32
-
-
-def _refuse(path, bad: np.ndarray, name: str, why, hint: str = "") -> None:
-    """Names the first bad spectrum and how many there are."""
-    first = int(np.flatnonzero(bad)[0])
-    more = f"; {int(bad.sum())} spectra in all" if bad.sum() > 1 else ""
-    field = f"spectrum {first + 1}, {name}" if name else f"spectrum {first + 1}"
-    raise InputError(path, field, why(first) + more, hint)
-
-
-def extent_doubts(mz: ArrayTable, intensity: ArrayTable, ibd_bytes: int) -> list[str]:
-    """Says what is odd about where arrays lie: repaired, overlapping, or leaving much unused."""
-    doubts = []
-    if mz.repaired or intensity.repaired:
-        doubts.append("offsets had overflowed 32 bits and were repaired")
-    extents = [
-        np.stack([each.offset, each.encoded], 1)[each.length > 0] for each in (mz, intensity)
-    ]
-    extents = np.unique(np.concatenate(extents), axis=0)
-    ends = extents.sum(axis=1)
-    overlaps = int((extents[1:, 0] < np.maximum.accumulate(ends)[:-1]).sum())
-    if overlaps:
-        doubts.append(f"{overlaps} arrays overlap others in the .ibd")
-    unused = 1 - (int(extents[:, 1].sum()) + 16) / ibd_bytes
-    if unused > 0.01:
-        doubts.append(f"{100 * unused:.2g} % of the .ibd belongs to no spectrum")
-    return doubts
-
-
-def check_lengths(path: Path, mz: ArrayTable, intensity: ArrayTable) -> None:
-    """Raises InputError where a spectrum has not as many m/z values as intensities."""
-    unequal = mz.length != intensity.length
-    if unequal.any():
-        _refuse(
-            path,
-            unequal,
-            "",
-            lambda i: f"has {mz.length[i]} m/z values and {intensity.length[i]} intensities",
-        )
-
-
 def grid(xml: XmlIndex, path: Path, duplicates: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Lays the spectra on a grid that starts at their own minimum.
 
@@ -250,7 +95,7 @@ def grid(xml: XmlIndex, path: Path, duplicates: str) -> tuple[np.ndarray, np.nda
     """
     if len(xml.table) == 0:
         raise InputError(path, "spectrumList", "holds no spectra")
-    x, y, z = (column(xml, name) for name in "xyz")
+    x, y, z = (xml.column(name) for name in "xyz")
     origin = np.array([x.min(), y.min()])
     width, height = int(x.max()) - int(x.min()) + 1, int(y.max()) - int(y.min()) + 1
     if width * height > LIMITS.grid_pixels:
@@ -283,7 +128,7 @@ def _grid_doubts(xml: XmlIndex, filled: float) -> list[str]:
     doubts = []
     for name, code in (("x", COUNT_X), ("y", COUNT_Y)):
         stated = _number(_value([p for each in xml.scan_settings for p in each], code))
-        values = column(xml, name)
+        values = xml.column(name)
         if math.isfinite(stated) and values.max() - values.min() + 1 > stated:
             span = values.max() - values.min() + 1
             doubts.append(f"the header allows {stated:g} pixels in {name}, the spectra span {span}")

@@ -6,11 +6,12 @@ Also holds the codes of the controlled vocabulary that say where a spectrum's nu
 from __future__ import annotations
 
 import dataclasses
-import mmap
 import re
 from array import array
 
 import numpy as np
+
+from msi2he_jax.msi.mapped_file import MappedFile
 
 POSITION_X, POSITION_Y, POSITION_Z = "IMS:1000050", "IMS:1000051", "IMS:1000052"
 OFFSET, LENGTH, ENCODED = "IMS:1000102", "IMS:1000103", "IMS:1000104"
@@ -61,17 +62,19 @@ class Template:
     columns: list[int]
     format_number: int
 
-    def take(self, text: mmap.mmap, position: int, rows: array) -> tuple[int, int]:
+    def take(self, file: MappedFile, position: int, rows: array) -> tuple[int, int]:
         """Matches spectra back to back from `position`, appends their rows."""
-        match = self.pattern.match
+        match, text = self.pattern.match, file.data
         total = 0
         while True:
-            found = []
+            file.check_size()
+            found, start = [], position
             while len(found) < _BATCH and (hit := match(text, position)):
                 found.append(hit.groups())
                 position = hit.end()
             if not found:
                 return total, position
+            file.touched(position - start)
             rows.frombytes(self.rows(found).tobytes())
             total += len(found)
 

@@ -36,6 +36,7 @@ from msi2he_jax.msi.imzml_template import (
     Template,
     make_template,
 )
+from msi2he_jax.msi.mapped_file import MappedFile
 
 _CHUNK = 1 << 22
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,400}(\.[0-9]*)?([eE][+-]?[0-9]{1,4})?\s*", re.ASCII)
@@ -94,6 +95,10 @@ class XmlIndex:
     declared_count: int | None
     scientific: bool
 
+    def column(self, name: str) -> np.ndarray:
+        """Returns one column of the table, a view, int64 [N]."""
+        return self.table[:, FIELDS.index(name)]
+
 
 def tag_of(param: Param) -> str | None:
     """Returns centroid, profile, negative or positive; old writers gave positive profile's code."""
@@ -116,7 +121,7 @@ def read_xml(path: Path) -> XmlIndex:
         raise InputError(path, "", "is empty")
     if size > LIMITS.xml_bytes:
         raise InputError(path, "", f"is larger than {LIMITS.xml_bytes} bytes")
-    return _Reader(path).read(size)
+    return _Reader(path).read()
 
 
 class _Reader:
@@ -147,23 +152,19 @@ class _Reader:
 
     # Feeding -------------------------------------------------------------------------------------
 
-    def read(self, size: int) -> XmlIndex:
-        with (
-            open(self.path, "rb") as handle,
-            mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text,
-        ):
-            try:
-                self._feed(text, size)
-            except expat.ExpatError as error:
-                where = self.parser.ErrorByteIndex + self.skipped
-                why = f"is not well-formed XML: {expat.ErrorString(error.code)} at byte {where}"
-                hint = "the file is cut off or is not imzML"
-                raise InputError(self.path, "", why, hint) from error
-            except (LookupError, ValueError) as error:
-                if isinstance(error, InputError):
-                    raise
-                raise InputError(self.path, "XML encoding", str(error)) from error
-        table = np.frombuffer(self.rows, np.int64).reshape(-1, len(FIELDS)).copy()
+    def read(self) -> XmlIndex:
+        try:
+            self._feed(MappedFile(self.path))
+        except expat.ExpatError as error:
+            where = self.parser.ErrorByteIndex + self.skipped
+            why = f"is not well-formed XML: {expat.ErrorString(error.code)} at byte {where}"
+            hint = "the file is cut off or is not imzML"
+            raise InputError(self.path, "", why, hint) from error
+        except (LookupError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(self.path, "XML encoding", str(error)) from error
+        table = np.frombuffer(self.rows, np.int64).reshape(-1, len(FIELDS))
         return XmlIndex(
             table=table,
             formats=self.formats,
@@ -174,31 +175,33 @@ class _Reader:
             scientific=self.scientific,
         )
 
-    def _feed(self, text: mmap.mmap, size: int) -> None:
-        position = 0
+    def _feed(self, file: MappedFile) -> None:
+        position, size, text = 0, len(file), file.data
         while position < size:
+            file.check_size()
             end = position + _CHUNK
             if self._templates_pay():
                 found = text.find(b"</spectrum>", position, end)
                 end = found + len(b"</spectrum>") if found >= 0 else end
             self.parser.Parse(text[position:end], False)
+            file.touched(end - position)
             position = min(end, size)
             if self.span[1] == position and self._templates_pay():
-                position = self._skim(text, position)
+                position = self._skim(file, position)
         self.parser.Parse(b"", True)
 
     def _templates_pay(self) -> bool:
         return self.misses <= _PATIENCE + self.hits // 4
 
-    def _skim(self, text: mmap.mmap, position: int) -> int:
+    def _skim(self, file: MappedFile, position: int) -> int:
         """Takes all following spectra that look like a parsed one; returns where it stopped."""
         start, self.misses = position, self.misses + 1
-        self._learn_template(text)
+        self._learn_template(file.data)
         count = 1
         while count:
             count = 0
             for template in self.templates:
-                taken, position = template.take(text, position, self.rows)
+                taken, position = template.take(file, position, self.rows)
                 count += taken
             self.hits += count
         self.skipped += position - start

@@ -7,7 +7,7 @@ import pytest
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import Limits
-from msi2he_jax.msi import imzml_index, imzml_xml
+from msi2he_jax.msi import imzml_arrays, imzml_xml
 from msi2he_jax.msi.imzml import open_imzml
 
 LENGTH = 'name="external array length" value="30"'
@@ -353,7 +353,7 @@ def test_limits_are_kept(pair, monkeypatch):
     monkeypatch.setattr(imzml_xml, "LIMITS", Limits(xml_bytes=100))
     assert refusal(path) == f"{path}: is larger than 100 bytes"
     monkeypatch.undo()
-    monkeypatch.setattr(imzml_index, "LIMITS", Limits(spectrum_points=10))
+    monkeypatch.setattr(imzml_arrays, "LIMITS", Limits(spectrum_points=10))
     assert "has an impossible length of 30 values; 6 spectra in all" in refusal(path)
 
 
