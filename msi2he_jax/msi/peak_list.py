@@ -184,7 +184,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     if "\0" in text:
         raise InputError(path, "", "is not a text file", "save the table as CSV")
     numbered = enumerate(text.splitlines(), start=1)
-    return [(n, line) for n, line in numbered if line.strip(' ";,\t') and line.lstrip()[0] != "#"]
+    return [(n, line) for n, line in numbered if not re.fullmatch(r'[\s";,]*|\s*#.*', line)]
 
 
 def _is_header(line: str) -> bool:

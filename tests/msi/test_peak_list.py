@@ -164,3 +164,22 @@ def test_refused_lists():
         peaks_at(AXIS, np.array([200.0]), 0)
     with pytest.raises(InputError, match="mz: 50, 2000 outside the mass axis, 100 to 1000"):
         peaks_at(AXIS, np.array([50.0, 200, 2000]), 20)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.binary(max_size=60)
+    | st.text(st.sampled_from('mz/,;\t"\n\r#10.5e \ufefflowerupfdn'), max_size=60).map(
+        lambda text: text.encode()
+    )
+)
+def test_any_bytes_are_read_or_refused(tmp_path_factory, raw):
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(raw)
+    try:
+        found = read_peak_list(path)
+    except InputError as error:
+        assert str(error).startswith(str(path)) and "\n" not in str(error)
+    else:
+        assert len(found) == len(found.names) > 0
+        assert np.isfinite(found.mz).all() and (np.diff(found.mz) > 0).all() and found.mz[0] > 0
