@@ -262,6 +262,8 @@ def _bounding_box(path: Path) -> Roi:
     (left, right), (top, bottom) = ((min(v), max(v)) for v in zip(*points, strict=True))
     if left < 0 or top < 0:
         raise InputError(path, "", f"starts at ({left:g}, {top:g}), outside the image")
+    if max(right, bottom) > 2**31:
+        raise InputError(path, "", f"reaches to ({right:g}, {bottom:g}), which are no pixels")
     x, y = math.floor(left), math.floor(top)
     return x, y, max(1, math.ceil(right) - x), max(1, math.ceil(bottom) - y)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.histology.pixel_size import no_pixel_size, tiff_um_per_px
@@ -137,6 +137,9 @@ def _read_with_pillow(path: Path, formats: tuple[str, ...], page: int = 0) -> np
             return _to_rgb8(ImageOps.exif_transpose(image))
     except InputError:
         raise
+    except UnidentifiedImageError as error:
+        why = f"is none of the images read here: {', '.join(formats)}"
+        raise InputError(path, "histology", why, "or it is damaged at its start") from error
     except Exception as error:  # decoders raise nearly any type on damaged files
         hint = "PNG, JPEG, TIFF, OME-TIFF and SVS are read"
         raise InputError(path, "histology", f"cannot be decoded: {error}", hint) from error
@@ -214,6 +217,7 @@ def _check_page(path: Path, page, factor: int) -> None:
     channels = page.samplesperpixel * page.dtype.itemsize
     size = (page.imagewidth // factor, page.imagelength // factor)
     _check_size(path, *size, channels * factor**2, stored)
+    _check_size(path, page.tilewidth, page.tilelength, channels, stored)
     parts = zip(page.dataoffsets, page.databytecounts, strict=True)
     if any(size and offset + size > whole for offset, size in parts):
         raise InputError(path, "histology", "is cut off: parts of the image are missing")
@@ -224,6 +228,8 @@ def _check_page(path: Path, page, factor: int) -> None:
 def _level(tiff, um_per_px: float, target: float | None):
     """Picks the coarsest stored level not coarser than `target`; returns (page, scale >= 1)."""
     base = tiff.pages[0]
+    if not base.imagewidth * base.imagelength:
+        raise ValueError("it has no pixels")
     levels = [base, *(base.pages or ())]
     levels += [p for p in tiff.pages[1:] if p.is_reduced or (tiff.is_svs and p.is_tiled)]
     aspect = base.imagewidth / base.imagelength
@@ -240,7 +246,8 @@ def _reduced(path: Path, page, factor: int) -> np.ndarray:
     try:
         return read_reduced(page, factor, _as_rgb8)
     except ValueError as error:
-        why = f"compression {page.compression.name} cannot be decoded: {error}"
+        name = getattr(page.compression, "name", page.compression)
+        why = f"compression {name} cannot be decoded: {error}"
         raise InputError(path, "histology", why, "pip install 'msi2he_jax[wsi]'") from error
 
 

@@ -221,7 +221,8 @@ def read_newest(folder: str | os.PathLike) -> tuple[Saved | None, list[str]]:
             faults.append(f"{folder / str(step)}: is damaged ({_first_line(error)}), passed over")
     if damaged:
         hint = "restore it from a copy, or train into another --workdir"
-        raise InputError(folder, "", "holds no checkpoint that can be read", hint)
+        why = f"holds no checkpoint that can be read: {faults[0].removeprefix(str(folder))}"
+        raise InputError(folder, "", why.removesuffix(", passed over"), hint)
     return None, faults
 
 
