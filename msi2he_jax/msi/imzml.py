@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import zlib
 from collections.abc import Iterator
@@ -12,14 +11,14 @@ import numpy as np
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import existing_file
-from msi2he_jax.msi import imzml_arrays, imzml_index
+from msi2he_jax.msi import imzml_arrays, imzml_cache, imzml_checksum, imzml_index
 from msi2he_jax.msi.imzml_arrays import ArrayTable
-from msi2he_jax.msi.imzml_xml import read_xml
 from msi2he_jax.msi.mapped_file import MappedFile
 
 _BLOCK_POINTS = 1 << 15
 _LARGEST = 1e30  # More is damage, and sums of it would leave float32.
 DUPLICATES = ("refuse", "first", "sum")
+INDEX_CACHES = imzml_cache.CHOICES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,22 +72,32 @@ class Imzml:
         uuid: The XML's UUID, "" where absent.
         points: int64 [n], number of points of each spectrum.
         doubts: What is odd but does not stop the file from being read.
+        checksum_recorded: When an earlier run found the .ibd to agree with its checksum, if
+            `verify_checksum` relied on that; else None.
     """
 
-    def __init__(self, path: str | os.PathLike, *, allow_uuid_mismatch: bool, duplicates: str):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        allow_uuid_mismatch: bool,
+        duplicates: str,
+        index_cache: str,
+    ):
         self.path = existing_file(path, "imzML")
         if self.path.suffix.lower() == ".ibd":
             hint = "name the .imzML file beside it"
             raise InputError(self.path, "", "is the binary half of an imzML pair", hint)
         self.ibd_path = existing_file(imzml_index.find_ibd(self.path), "ibd")
-        xml = read_xml(self.path)
+        xml = imzml_cache.cached_index(self.path, self.ibd_path, index_cache)
         coordinates, origin, doubts = imzml_index.grid(xml, self.path, duplicates)
         self._file = self._map()
         head = self._file.data[:16]
         self.uuid, doubt = imzml_index.check_uuid(xml, self.path, head, allow_uuid_mismatch)
         self._open_arrays(xml)
         self._describe(xml, [*doubts, doubt])
-        self._checksums = imzml_index.stated_checksums(xml)
+        self._checksums, self._cached = imzml_index.stated_checksums(xml), index_cache != "off"
+        self.checksum_recorded: str | None = None
         self.origin_px = (int(origin[0]), int(origin[1]))
         self.shape = (int(coordinates[:, 0].max()) + 1, int(coordinates[:, 1].max()) + 1)
         self._use(coordinates, duplicates)
@@ -227,8 +236,13 @@ class Imzml:
             raise InputError(self.path, "m/z", "every spectrum is empty")
         return float(low), float(high)
 
-    def verify_checksum(self) -> str | None:
+    def verify_checksum(self, *, recheck: bool = False) -> str | None:
         """Compares the .ibd with the checksum the XML states; reads the whole file.
+
+        That a large file agreed is recorded beside it, and then it need not be read again.
+
+        Args:
+            recheck: Reads the file whatever is recorded.
 
         Returns:
             The name of the checksum that agreed, or None where none is stated.
@@ -236,15 +250,10 @@ class Imzml:
         Raises:
             InputError: it differs.
         """
-        for name in ("sha256", "sha1"):
-            if name in self._checksums:
-                with open(self.ibd_path, "rb") as handle:
-                    found = hashlib.file_digest(handle, name).hexdigest()
-                if found != self._checksums[name]:
-                    why = f"is {found}, the imzML states {self._checksums[name]}"
-                    raise InputError(self.ibd_path, name.upper(), why, "the file is damaged")
-                return name
-        return None
+        options = {"cached": self._cached, "recheck": recheck}
+        agreed = imzml_checksum.verify(self.path, self.ibd_path, self._checksums, **options)
+        name, self.checksum_recorded = agreed
+        return name
 
     def _gather(self, table: ArrayTable, file_indices, indices) -> np.ndarray:
         """Reads arrays end to end as float64 [P]."""
@@ -309,7 +318,11 @@ class Imzml:
 
 
 def open_imzml(
-    path: str | os.PathLike, *, allow_uuid_mismatch: bool = False, duplicates: str = "refuse"
+    path: str | os.PathLike,
+    *,
+    allow_uuid_mismatch: bool = False,
+    duplicates: str = "refuse",
+    index_cache: str = "auto",
 ) -> Imzml:
     """Opens an imzML pair and checks everything that can be checked without reading the spectra.
 
@@ -318,10 +331,20 @@ def open_imzml(
         allow_uuid_mismatch: Reads on where the two files' UUIDs differ, and records a doubt.
         duplicates: What to do with several spectra at one position: "refuse", keep the "first",
             or "sum" them (in images; they stay apart as spectra).
+        index_cache: "auto": what XML above 32 MiB says, and that an .ibd above 128 MiB agreed with
+            its checksum, is kept in small hidden files beside it (see `imzml_cache`,
+            `imzml_checksum`); "off": nothing is kept or taken.
 
     Raises:
         InputError: what is wrong, with the spectrum where it applies.
     """
-    if duplicates not in DUPLICATES:
-        raise InputError("duplicates", "", f"is {duplicates!r}", f"one of {', '.join(DUPLICATES)}")
-    return Imzml(path, allow_uuid_mismatch=allow_uuid_mismatch, duplicates=duplicates)
+    given = {"duplicates": (duplicates, DUPLICATES), "index_cache": (index_cache, INDEX_CACHES)}
+    for name, (value, known) in given.items():
+        if value not in known:
+            raise InputError(name, "", f"is {value!r}", f"one of {', '.join(known)}")
+    return Imzml(
+        path,
+        allow_uuid_mismatch=allow_uuid_mismatch,
+        duplicates=duplicates,
+        index_cache=index_cache,
+    )
