@@ -6,7 +6,7 @@
 --config takes a Python file with get_config(), which is run (`FILE.py:variant` hands `variant` to
 it), or a JSON file such as a run's own config.json, which is only read. Every value in it can be
 set on the command line: --config.SECTION.KEY=VALUE. Keys with their defaults follow the flags
-below. What they mean: msi2he_jax/config.py.
+below. What they mean: msi2he_jax/config/keys.py.
 
 A run that was stopped goes on where it was when the same command is given again: by itself, and
 with the result it would have had. Ctrl-C and SIGTERM finish the current call and save; a second one

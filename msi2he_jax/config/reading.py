@@ -1,0 +1,111 @@
+"""How configurations are read, and the overrides of a command line."""
+
+from __future__ import annotations
+
+import os
+import runpy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from msi2he_jax import io_safety
+from msi2he_jax.config.keys import default_config
+from msi2he_jax.config.names import describe_type, nearest_key
+from msi2he_jax.errors import InputError
+
+PREFIX = "config."  # of overrides on a command line: --config.SECTION.KEY=VALUE
+
+
+def load_config(source: str | os.PathLike) -> ConfigDict:
+    """Reads a configuration and checks its keys and types; for values there is `check_config`.
+
+    Args:
+        source: `FILE.py`, `FILE.py:variant` or `FILE.json`.
+
+    Raises:
+        InputError: no such file, no `get_config`, not JSON, an unknown key or a value of the wrong
+            type.
+    """
+    path, variant = _split_variant(os.fspath(source))
+    if path.suffix == ".json":
+        values = io_safety.read_json(path)
+    elif path.suffix == ".py":
+        values = _run_file(io_safety.existing_file(path, "--config"), variant)
+    else:
+        raise InputError(path, "--config", "is neither a .py nor a .json file")
+    if not isinstance(values, dict | ConfigDict):
+        raise InputError(path, "", "holds no mapping of configuration sections")
+    config = default_config()
+    _fill(config, values, path, "")
+    return config
+
+
+def _split_variant(source: str) -> tuple[Path, str | None]:
+    """Splits `FILE.py:variant`; a Windows drive's colon is none of it."""
+    name, colon, variant = source.rpartition(":")
+    if colon and name.endswith(".py"):
+        return Path(name), variant
+    return Path(source), None
+
+
+def _run_file(path: Path, variant: str | None) -> Any:
+    """Runs a configuration file; a fault in it becomes one line that names file and fault."""
+    try:
+        get_config = runpy.run_path(os.fspath(path)).get("get_config")
+        if not callable(get_config):
+            raise InputError(path, "get_config", "is not defined", "see configs/pix2pix.py")
+        return get_config() if variant is None else get_config(variant)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the user's own code raises is the user's to read
+        raise InputError(path, "get_config", f"{type(error).__name__}: {error}") from error
+
+
+def _fill(config: ConfigDict, values: Any, path: Any, prefix: str) -> None:
+    """Copies `values` over `config`, key by key, refusing what `config` does not have."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        default = config[key] if key in config else _refuse(path, name)
+        if isinstance(default, ConfigDict):
+            if not isinstance(value, dict | ConfigDict):
+                raise InputError(path, name, f"is {value!r}, expected a section of keys")
+            _fill(default, value, path, f"{name}.")
+        else:
+            config[key] = _typed(value, default, path, name)
+
+
+def _refuse(path: Any, name: str) -> None:
+    raise InputError(path, name, "no such key", nearest_key(name))
+
+
+def _typed(value: Any, default: Any, path: Any, name: str) -> Any:
+    """Returns `value` in the type of `default`; a whole number will do for a float, that is all."""
+    kind = type(default)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise InputError(path, name, f"is {value!r}, expected {describe_type(kind)}")
+    return value
+
+
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Takes `--config.KEY=VALUE` (or ` VALUE`, or nothing for true) out of a command line.
+
+    Returns:
+        The other words, and (key, value) pairs in the order given.
+    """
+    rest, overrides, words = [], [], list(words)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.lstrip("-").partition("=")
+        if not word.startswith("-") or not name.removeprefix("no").startswith(PREFIX):
+            rest.append(word)
+        elif name.startswith("no"):
+            overrides.append((name.removeprefix("no" + PREFIX), "false"))
+        else:
+            bare = not equals and (not words or words[0].startswith("--"))
+            text = value if equals else "true" if bare else words.pop(0)
+            overrides.append((name.removeprefix(PREFIX), text))
+    return rest, overrides
