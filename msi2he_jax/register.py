@@ -72,7 +72,7 @@ flags.DEFINE_string(
     "annotations", None, "QuPath GeoJSON of the slide, or a folder of SAMPLE.geojson.", **_DEFINED
 )
 flags.DEFINE_enum(
-    "on_error", "fatal", ["fatal", "skip"], "At a section that cannot be read.", **_DEFINED
+    "on_error", "raise", ["raise", "skip"], "At a section that cannot be read.", **_DEFINED
 )
 flags.DEFINE_string("apply", None, "Transform to move --input by.", **_DEFINED)
 flags.DEFINE_string("input", None, "Image, points CSV or GeoJSON to move.", **_DEFINED)
@@ -158,7 +158,7 @@ def _register_all(values: flags.FlagValues, folder: Path, samples, model) -> tup
             rows.append(_register_one(values, place, sample, model))
             _tell(rows[-1])
         except InputError as error:
-            if values.on_error == "fatal":
+            if values.on_error == "raise":
                 raise
             shutil.rmtree(place, ignore_errors=True)
             logging.warning("%s: skipped: %s", sample.sample_id, error)
@@ -209,7 +209,7 @@ def _check_sections(values: flags.FlagValues, samples) -> None:
         if len(samples) > 1 and not path.is_dir():
             hint = "name a folder with one per sample, or one section with --samples=NAME"
             raise InputError(path, f"--{flag}", f"is one file for {len(samples)} sections", hint)
-        if values.on_error == "fatal":
+        if values.on_error == "raise":
             for sample in samples:
                 _of_sample(path, sample, flag)
 
@@ -233,6 +233,7 @@ def _register_one(values: flags.FlagValues, folder: Path, sample, model) -> dict
     from msi2he_jax.inference.moving import moving_image
     from msi2he_jax.interop import section_files
     from msi2he_jax.registration.export import Transform
+    from msi2he_jax.registration.scores import smoothness
     from msi2he_jax.registration.summary import sample_row
     from msi2he_jax.registration.transforms import decompose
 
@@ -259,6 +260,7 @@ def _register_one(values: flags.FlagValues, folder: Path, sample, model) -> dict
         **sample_row(sections.score(matrices, points, moving, slide, field), values.method),
         **decompose(matrix),
         **search,
+        **smoothness(matrix, field),
         **(fit.as_row() if fit else {}),
         "tissue_dice": sections.tissue_dice(matrix, moving, slide, field),
         "msi_um_per_px": float(moving.native_um.mean()),
@@ -292,7 +294,7 @@ def _bend(values: flags.FlagValues, sample, moving, slide, matrix):
 
     options = {"metric": values.metric, "stiffness": values.stiffness}
     field, result = bend(sample, moving, slide, matrix, **options)
-    names = ("det_min", "det_max", "inverse_consistency_um", "kept_affine")
+    names = ("inverse_consistency_um", "kept_affine")
     return field, {name: getattr(result, name) for name in names}
 
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from msi2he_jax.registration import transforms
+from msi2he_jax.registration import transforms, velocity
 from msi2he_jax.registration.transforms import Displacement
 
 SUCCESS_MSI_PX = 2.0
+_TRE_NAMES = (
+    "tre_median_um",
+    "tre_mean_um",
+    "tre_p90_um",
+    "tre_max_um",
+    "tre_median_msi_px",
+    "tre_p90_msi_px",
+    "rtre_median",
+    "rtre_mean",
+    "rtre_max",
+)
 
 
 def target_registration_error(
@@ -41,28 +54,21 @@ def summarize_tre(errors_um: np.ndarray, *, msi_um_per_px: float, fixed_diagonal
 
     Returns:
         `points`, `tre_median_um`, `tre_mean_um`, `tre_p90_um`, `tre_max_um`, `tre_median_msi_px`,
-        `rtre_median` (error over image diagonal) and `success` (median under 2 MSI px); None where
-        there is no point.
+        `tre_p90_msi_px`, `rtre_median`, `rtre_mean`, `rtre_max` (error over image diagonal) and
+        `success` (median under 2 MSI px); None where there is no point.
 
     Source: rTRE by ANHIR (Borovec et al. 2020, IEEE TMI 39:3042): diagonal of the target image.
         90th percentile per pair as in ACROBAT (Weitz et al. 2024, Med. Image Anal. 97:103257).
     """
     errors = np.asarray(errors_um, np.float64)
     if not len(errors):
-        names = ("median_um", "mean_um", "p90_um", "max_um", "median_msi_px")
-        empty = {f"tre_{name}": None for name in names}
-        return {"points": 0, **empty, "rtre_median": None, "success": None}
-    median = float(np.median(errors))
-    return {
-        "points": len(errors),
-        "tre_median_um": median,
-        "tre_mean_um": float(errors.mean()),
-        "tre_p90_um": float(np.percentile(errors, 90)),
-        "tre_max_um": float(errors.max()),
-        "tre_median_msi_px": median / msi_um_per_px,
-        "rtre_median": median / fixed_diagonal_um,
-        "success": bool(median / msi_um_per_px < SUCCESS_MSI_PX),
-    }
+        return {"points": 0, **dict.fromkeys(_TRE_NAMES), "success": None}
+    median, p90 = (float(np.percentile(errors, q)) for q in (50, 90))
+    mean, largest = float(errors.mean()), float(errors.max())
+    in_px = median / msi_um_per_px, p90 / msi_um_per_px
+    relative = [value / fixed_diagonal_um for value in (median, mean, largest)]
+    found = dict(zip(_TRE_NAMES, (median, mean, p90, largest, *in_px, *relative), strict=True))
+    return {"points": len(errors), **found, "success": bool(in_px[0] < SUCCESS_MSI_PX)}
 
 
 def robustness(before_um: np.ndarray, after_um: np.ndarray) -> float:
@@ -79,6 +85,86 @@ def robustness(before_um: np.ndarray, after_um: np.ndarray) -> float:
     """
     fell = np.asarray(after_um) < np.asarray(before_um)
     return float(fell.mean()) if fell.size else float("nan")
+
+
+def failed(before: dict, after: dict) -> bool | None:
+    """Says whether a registration made things worse: its median error rose.
+
+    Args:
+        before: What `summarize_tre` says of the starting position.
+        after: What it says of the registration.
+
+    Returns:
+        None without points.
+    """
+    if after.get("tre_median_um") is None or before.get("tre_median_um") is None:
+        return None
+    return bool(after["tre_median_um"] > before["tre_median_um"])
+
+
+def smoothness(matrix: np.ndarray, displacement: Displacement | None) -> dict[str, float]:
+    """Says how much a displacement stretches, and whether it folds anywhere.
+
+    Args:
+        matrix: `[3, 3]` float, acting on (y, x, 1), um.
+        displacement: Field added to its result, or None.
+
+    Returns:
+        `det_min`, `det_max` (Jacobian determinants relative to the matrix's, over all corners of
+        all cells), `log_det_std` (over those that are positive) and `folding_fraction` (share of
+        cells with a determinant that is not positive).
+    """
+    if displacement is None:
+        return {"det_min": 1.0, "det_max": 1.0, "log_det_std": 0.0, "folding_fraction": 0.0}
+    relative = displacement.disp_um @ np.linalg.inv(np.asarray(matrix)[:2, :2]).T
+    steps = []
+    for axis in (displacement.y_um, displacement.x_um):
+        step = np.diff(axis)
+        # the ring beyond the border, where the field is constant, may have any width
+        steps.append(np.concatenate([step[:1], step, step[-1:]]) if len(step) else np.ones(2))
+    spacing = steps[0][:, None, None], steps[1][None, :, None]
+    found = velocity.determinants(relative, spacing)
+    positive = found[found > 0]
+    return {
+        "det_min": float(found.min()),
+        "det_max": float(found.max()),
+        "log_det_std": float(np.std(np.log(positive))) if positive.size else float("nan"),
+        "folding_fraction": float(np.mean(found.min(axis=0) <= 0)),
+    }
+
+
+def cohort_scores(rows: Sequence[dict]) -> dict[str, float | None]:
+    """Condenses the pairs of a cohort as the two challenges do.
+
+    Args:
+        rows: What `summarize_tre` says of each pair, with `robustness` where it is known.
+
+    Returns:
+        `amrtre` and `mmrtre` (mean and median over pairs of the median rTRE), `aartre` (of the
+        mean), `amxrtre` (of the largest), `robustness` (mean over pairs), `amrtre_robust` (over
+        pairs of robustness 1), `p90_median_um` and `p90_mean_um` (over pairs); None without pairs.
+
+    Source: ANHIR (Borovec et al. 2020, IEEE TMI 39:3042); ACROBAT (Weitz et al. 2024, Med. Image
+        Anal. 97:103257): 90th percentile per pair, then the median (2022) or mean (2023) of pairs.
+    """
+    known = [row for row in rows if row.get("rtre_median") is not None]
+    sure = [row for row in known if row.get("robustness") == 1.0]
+
+    def over(pairs, name, reduce=np.mean):
+        values = [row[name] for row in pairs if row.get(name) is not None]
+        return float(reduce(values)) if values else None
+
+    return {
+        "pairs": len(known),
+        "amrtre": over(known, "rtre_median"),
+        "mmrtre": over(known, "rtre_median", np.median),
+        "aartre": over(known, "rtre_mean"),
+        "amxrtre": over(known, "rtre_max"),
+        "robustness": over(known, "robustness"),
+        "amrtre_robust": over(sure, "rtre_median"),
+        "p90_median_um": over(known, "tre_p90_um", np.median),
+        "p90_mean_um": over(known, "tre_p90_um"),
+    }
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

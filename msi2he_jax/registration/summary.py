@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from msi2he_jax.io_safety import atomic_file, write_json
-from msi2he_jax.registration.scores import SUCCESS_MSI_PX
+from msi2he_jax.registration.scores import SUCCESS_MSI_PX, cohort_scores, failed
 
 BASELINES = ("initial", "control_points")
 _OF_EACH = ("tre_median_um", "tre_p90_um", "tre_median_msi_px")
@@ -38,11 +38,14 @@ def sample_row(scores: dict[str, dict[str, dict]], method: str) -> dict:
 
     Returns:
         Held-out landmarks under plain names; `truth_`, `fit_` and the baselines under prefixes;
-        `success` by held-out landmarks, by the truth where there are none.
+        `success` and `failed` (worse than the start) by held-out landmarks, by the truth where
+        there are none.
     """
     found = scores["found"]
-    held_out = found.get("eval") or found.get("truth") or {}
+    use = next((name for name in ("eval", "truth") if found.get(name)), None)
+    held_out, before = found.get(use, {}), scores.get("initial", {}).get(use, {})
     row = dict(found.get("eval", {})) | {"success": held_out.get("success"), "method": method}
+    row["failed"] = failed(before, held_out)
     for use in ("truth", "fit"):
         row |= {f"{use}_{name}": found.get(use, {}).get(name) for name in _OF_EACH}
     for baseline in BASELINES:
@@ -61,8 +64,9 @@ def summarize(rows: list[dict], **facts) -> dict:
         **facts: What else to say, such as `moving` and `manifest`.
 
     Returns:
-        `facts`, `median` (of the sections' values), `success_rate`, what counts as success, and
-        the rows as `samples`.
+        `facts`, `median` (of the sections' values), `cohort` (by the definitions of ANHIR and
+        ACROBAT, on held-out landmarks), `success_rate`, what counts as success, `failures` (worse
+        than the start), and the rows as `samples`.
     """
     judged = [row["success"] for row in rows if row.get("success") is not None]
     return {
@@ -70,7 +74,9 @@ def summarize(rows: list[dict], **facts) -> dict:
         "success_means": f"median TRE below {SUCCESS_MSI_PX:g} MSI px",
         "sections": len(rows),
         "success_rate": float(np.mean(judged)) if judged else None,
+        "failures": [row.get("sample_id") for row in rows if row.get("failed")],
         "median": {name: _median(rows, name) for name in HEADLINES},
+        "cohort": cohort_scores(rows),
         "samples": rows,
     }
 
@@ -96,6 +102,8 @@ def summary_lines(summary: dict) -> list[str]:
         parts = [f"{title} {um:.1f}" for title, um in known.items() if um is not None]
         if parts:
             lines.append(f"median TRE on {words}, um: {', '.join(parts)}")
+    if summary["failures"]:
+        lines.append(f"worse than centred only: {', '.join(map(str, summary['failures']))}")
     return lines
 
 

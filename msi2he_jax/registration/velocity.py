@@ -113,7 +113,8 @@ def determinants(displacement: np.ndarray, spacing) -> np.ndarray:
 
     Args:
         displacement: `[n, m, 2]` float (y, x).
-        spacing: Distance of nodes (y, x), in the same unit.
+        spacing: Distances of nodes (y, x), in the same unit: numbers, or `[n + 1, 1, 1]` and
+            `[1, m + 1, 1]` where they vary.
 
     Returns:
         `[4, n + 1, m + 1]` float64.

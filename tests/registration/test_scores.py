@@ -27,6 +27,55 @@ def test_robustness_counts_strict_falls():
     assert np.isnan(scores.robustness([], []))
 
 
+def test_relative_errors_are_those_of_the_challenges():
+    errors = np.array([10.0, 20.0, 30.0, 40.0, 400.0])
+    found = scores.summarize_tre(errors, msi_um_per_px=20.0, fixed_diagonal_um=1000.0)
+    assert (found["rtre_median"], found["rtre_mean"], found["rtre_max"]) == (0.03, 0.1, 0.4)
+    assert found["tre_p90_um"] == np.percentile(errors, 90)
+    assert found["tre_p90_msi_px"] == pytest.approx(found["tre_p90_um"] / 20)
+
+
+def test_a_cohort_is_condensed_over_pairs():
+    sizes = {"msi_um_per_px": 20.0, "fixed_diagonal_um": 1000.0}
+    rows = [
+        scores.summarize_tre(np.array(errors), **sizes) | {"robustness": r}
+        for errors, r in (([10.0, 20.0, 60.0], 1.0), ([100.0] * 3, 0.5), ([40.0] * 3, 1.0))
+    ]
+    found = scores.cohort_scores([*rows, scores.summarize_tre(np.empty(0), **sizes)])
+    assert found["pairs"] == 3
+    assert found["amrtre"] == pytest.approx((0.02 + 0.1 + 0.04) / 3)
+    assert found["mmrtre"] == pytest.approx(0.04)
+    assert found["aartre"] == pytest.approx((0.03 + 0.1 + 0.04) / 3)
+    assert found["amxrtre"] == pytest.approx((0.06 + 0.1 + 0.04) / 3)
+    assert found["robustness"] == pytest.approx(2.5 / 3)
+    assert found["amrtre_robust"] == pytest.approx(0.03)
+    assert found["p90_median_um"] == pytest.approx(52.0)
+    assert found["p90_mean_um"] == pytest.approx((52 + 100 + 40) / 3)
+    assert scores.cohort_scores([])["amrtre"] is None
+
+
+def test_a_rise_is_a_failure():
+    low, high = {"tre_median_um": 1.0}, {"tre_median_um": 2.0}
+    assert scores.failed(low, high) and not scores.failed(high, low)
+    assert scores.failed({}, low) is None
+
+
+def test_folding_is_found_on_uneven_grids_and_through_the_matrix():
+    matrix = transforms.rotation(70, mirrored=True, scale=2.0)
+    y, x = np.array([0.0, 10.0, 30.0, 40.0]), np.array([0.0, 5.0, 10.0])
+    assert scores.smoothness(matrix, None)["folding_fraction"] == 0.0
+    relative = np.zeros((4, 3, 2))
+    relative[..., 0] = 0.5 * y[:, None]  # stretched by half along y, evenly
+    even = transforms.Displacement(y, x, relative @ matrix[:2, :2].T)
+    found = scores.smoothness(matrix, even)
+    assert found["det_max"] == pytest.approx(1.5)
+    assert found["folding_fraction"] == 0.0
+    relative[1, 1, 0] += 40.0
+    folded = transforms.Displacement(y, x, relative @ matrix[:2, :2].T)
+    found = scores.smoothness(matrix, folded)
+    assert found["det_min"] < 0 < found["folding_fraction"] < 0.5
+
+
 def test_dice_of_halves_and_of_nothing():
     a, b = np.zeros((2, 4, 4), bool)
     assert np.isnan(scores.dice(a, b))
@@ -45,6 +94,8 @@ def test_summary_takes_held_out_landmarks_first(tmp_path):
     only_truth = {"sample_id": "b"} | sample_row({"found": {"truth": of(300.0)}}, "automatic")
     assert only_truth["success"] is False
     summary = summarize([row, only_truth | {"tre_median_um": 40.0}], moving="pca")
+    assert row["failed"] is False and only_truth["failed"] is None
+    assert summary["cohort"]["pairs"] == 1 and summary["failures"] == []
     assert (summary["success_rate"], summary["median"]["tre_median_um"]) == (0.5, 30.0)
     write_summary(tmp_path, summary)
     assert len((tmp_path / "summary.csv").read_text().splitlines()) == 3
