@@ -24,7 +24,28 @@ FLAGS = cli.new_flags()
 flags.DEFINE_boolean("json", False, "Print what was read as JSON.", flag_values=FLAGS)
 flags.DEFINE_boolean("tic", False, "With --json: add each pixel's TIC.", flag_values=FLAGS)
 flags.DEFINE_boolean("checksum", True, "Compare the .ibd with its SHA-1.", flag_values=FLAGS)
+flags.DEFINE_boolean(
+    "recheck", False, "Compute the SHA-1 even if it was recorded to agree.", flag_values=FLAGS
+)
+flags.DEFINE_enum(
+    "duplicates",
+    "refuse",
+    ["refuse", "first", "sum"],
+    "What to do with several spectra at one position of an imzML.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_boolean(
+    "allow_uuid_mismatch", False, "Take differing UUIDs as a doubt.", flag_values=FLAGS
+)
+flags.DEFINE_enum(
+    "index_cache",
+    "auto",
+    ["auto", "off"],
+    "Whether what large imzML say is kept in hidden files beside them.",
+    flag_values=FLAGS,
+)
 
+_LISTED_REGIONS = 20
 _IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".svs"}
 
 
@@ -58,9 +79,11 @@ def _say(found: dict, *, as_json: bool) -> None:
     for line in found["faults"]:
         print(f"error: {line}", file=sys.stderr)
     if not as_json and not found["faults"]:
-        known = {"path", "kind", "warnings", "faults", "tic"}
+        known = {"path", "kind", "warnings", "faults", "regions"}
         facts = ", ".join(f"{key} {value}" for key, value in found.items() if key not in known)
         print(f"{found['path']}: {found['kind']}: {facts}")
+        for one in found.get("regions", []):
+            print(f"  region {one['label']}: {one['pixels']} pixels, msi_roi {one['msi_roi']}")
 
 
 def _kind(path: pathlib.Path) -> tuple[str, Callable]:
@@ -100,34 +123,78 @@ def _csv_kind(path: pathlib.Path) -> tuple[str, Callable]:
 def _imzml(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
     from msi2he_jax.msi.imzml import open_imzml
 
-    imzml = open_imzml(path)
+    imzml = open_imzml(
+        path,
+        allow_uuid_mismatch=values.allow_uuid_mismatch,
+        duplicates=values.duplicates,
+        index_cache=values.index_cache,
+    )
     warnings += imzml.doubts
+    checksum = _checksum(imzml, values, warnings) if values.checksum else "not compared"
     tic = imzml.tic()
     if not tic.any():
         warnings.append("every spectrum is empty or zero")
-    if values.checksum and imzml.verify_checksum() is None:
-        warnings.append("states no checksum of its .ibd")
-    facts = {
-        "pixels": imzml.n,
-        "grid": list(imzml.shape),
-        "origin_px": list(imzml.origin_px),
-        "missing_pixels": int((~imzml.mask).sum()),
+    facts = _header(imzml) | {"checksum": checksum} | _grid(imzml, warnings) | _spectra(imzml, tic)
+    return facts | (_pixels(imzml, tic, values.tic) if values.json else {})
+
+
+def _header(imzml) -> dict:
+    return {
         "mode": imzml.storage,
         "spectrum_type": imzml.spectrum_type,
         "polarity": imzml.polarity,
         "pixel_size_um": imzml.pixel_size_um and list(imzml.pixel_size_um),
+        "uuid": imzml.uuid or None,
+        "ibd": imzml.ibd_path.name,
+        "ibd_bytes": imzml.ibd_path.stat().st_size,
+        "number_types": imzml.number_types,
+    }
+
+
+def _checksum(imzml, values: flags.FlagValues, warnings: list[str]) -> str | None:
+    name = imzml.verify_checksum(recheck=values.recheck)
+    if name is None:
+        warnings.append("states no checksum of its .ibd")
+        return None
+    when = imzml.checksum_recorded
+    return f"{name} agrees" + (f", as recorded {when} (--recheck reads it again)" if when else "")
+
+
+def _grid(imzml, warnings: list[str]) -> dict:
+    from msi2he_jax.msi.regions import connected_regions
+
+    _, regions = connected_regions(imzml.mask)
+    listed = regions[:_LISTED_REGIONS]
+    pairs = [(a, b) for i, a in enumerate(listed) for b in listed[i + 1 :] if a.overlaps(b)]
+    for a, b in pairs[:1]:
+        more = f" ({len(pairs)} such pairs)" if len(pairs) > 1 else ""
+        warnings.append(f"the boxes of regions {a.label} and {b.label} overlap{more}")
+    return {
+        "spectra": imzml.n,
+        "pixels": int(imzml.mask.sum()),
+        "grid": list(imzml.shape),
+        "origin_px": list(imzml.origin_px),
+        "missing_pixels": int((~imzml.mask).sum()),
+        "region_count": len(regions),
+        "regions": [
+            {"label": each.label, "msi_roi": each.roi, "pixels": each.pixels} for each in listed
+        ],
+    }
+
+
+def _spectra(imzml, tic) -> dict:
+    points = sorted(imzml.points.tolist())
+    return {
+        "points_per_spectrum": [points[0], points[len(points) // 2], points[-1]],
+        "empty_spectra": int((imzml.points == 0).sum()),
         "mz_range": list(imzml.mz_range),
         "total_ion_count": float(tic.sum()),
     }
-    return facts | (_pixels(imzml, tic) if values.json and values.tic else {})
 
 
-def _pixels(imzml, tic) -> dict:
-    return {
-        "coordinates": imzml.coordinates.tolist(),
-        "mask": imzml.mask.astype(int).tolist(),
-        "tic": tic.tolist(),
-    }
+def _pixels(imzml, tic, with_tic: bool) -> dict:
+    known = {"coordinates": imzml.coordinates.tolist(), "mask": imzml.mask.astype(int).tolist()}
+    return known | ({"tic": tic.tolist()} if with_tic else {})
 
 
 def _image(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:

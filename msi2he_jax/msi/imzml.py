@@ -143,6 +143,18 @@ class Imzml:
         self._shared_mz: np.ndarray | None = None
         self._mz_range: tuple[float, float] | None = None
 
+    @property
+    def number_types(self) -> list[str]:
+        """How arrays are stored, as "m/z float64, intensity float32"; one entry per form."""
+        forms = []
+        for number in np.unique(self._mz.format):
+            parts = [("m/z", self._mz), ("intensity", self._intensity)]
+            types = [(name, each.dtypes[number].name, each.zlib[number]) for name, each in parts]
+            forms.append(
+                ", ".join(f"{name} {kind}{' (zlib)' * zlib}" for name, kind, zlib in types)
+            )
+        return forms
+
     # Reading -------------------------------------------------------------------------------------
 
     def spectrum(self, index: int) -> tuple[np.ndarray, np.ndarray]:
