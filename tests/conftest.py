@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import socket
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -24,3 +25,23 @@ def sample_data() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip("real sample data absent: set MSI2HE_SAMPLE_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network():
+    """Refuses connections to other computers while tests run: nothing here needs them."""
+
+    def refusing(real):
+        def connect(self, address):
+            here = self.family not in (socket.AF_INET, socket.AF_INET6)
+            if here or address[0] in ("localhost", "::1") or address[0].startswith("127."):
+                return real(self, address)
+            raise AssertionError(f"a test would connect to {address}")
+
+        return connect
+
+    patch = pytest.MonkeyPatch()
+    for name in ("connect", "connect_ex"):
+        patch.setattr(socket.socket, name, refusing(getattr(socket.socket, name)))
+    yield
+    patch.undo()

@@ -45,7 +45,7 @@ def _preloaded(count: int, seed: int, folder: pathlib.Path) -> dict:
     code += "found = writes.campaign(int(sys.argv[1]), int(sys.argv[2]), folder); "
     code += "(folder / 'told.json').write_text(json.dumps(found))"
     place = {"FULL_DISK": str(folder / "disk"), "LD_PRELOAD": str(library)}
-    place["PYTHONPATH"] = str(source.parent)
+    place["PYTHONPATH"] = os.pathsep.join(sys.path)
     words = [sys.executable, "-c", code, str(count), str(seed), str(folder)]
     subprocess.run(words, check=True, env=os.environ | place)
     import json
