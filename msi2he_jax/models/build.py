@@ -11,7 +11,7 @@ from jax import Array
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.models import convolution, layers, resnet
-from msi2he_jax.models.patchgan import PatchGAN
+from msi2he_jax.models.patchgan import MultiScale, PatchGAN
 from msi2he_jax.models.resnet import ResNet
 from msi2he_jax.models.ronneberger import RonnebergerUNet
 from msi2he_jax.models.unet import UNet
@@ -32,7 +32,7 @@ class GeneratorConfig:
         depth: Halvings. `unet_pix2pix`: 5 to 9, default 8 (`unet_256`; 7 `unet_128`, 9 `unet_512`).
             `unet_ronneberger`: 1 to 6, default 4. `resnet` has two, always.
         features: Channels of the first level (`ngf`).
-        norm: `"batch"`, `"instance"` or `"none"`.
+        norm: `"batch"`, `"instance"`, `"group"` or `"none"`.
         dropout: Rate, in [0, 1), where the architecture has dropout; it acts only where a key is
             handed in.
         upsample: `"deconv"` (the original) or `"resize"` (nearest, then convolution).
@@ -64,8 +64,10 @@ class DiscriminatorConfig:
         out_channels: Channels of the image.
         features: Channels of the first convolution (`ndf`).
         n_layers: Convolutions of stride 2, 0 to 5; 3 sees 70x70 px, 0 is the pixel discriminator.
-        norm: `"batch"`, `"instance"` or `"none"`.
+        norm: `"batch"`, `"instance"`, `"group"` or `"none"`.
         conditional: Whether it sees the MSI beside the image.
+        spectral_norm: Whether every kernel is divided by its spectral norm.
+        scales: Discriminators, each on images half as large as the one before.
         dtype: Compute dtype, one of `DTYPES`.
         lowering: One of `convolution.LOWERINGS`.
     """
@@ -76,6 +78,8 @@ class DiscriminatorConfig:
     n_layers: int = 3
     norm: str = "batch"
     conditional: bool = True
+    spectral_norm: bool = False
+    scales: int = 1
     dtype: str = "float32"
     lowering: str = "auto"
 
@@ -147,8 +151,14 @@ class Discriminator(nnx.Module):
         self.conditional = conditional
 
     def __call__(
-        self, msi: Array | None, image: Array, *, train: bool, norm: str | None = None
-    ) -> Array:
+        self,
+        msi: Array | None,
+        image: Array,
+        *,
+        train: bool,
+        norm: str | None = None,
+        features: bool = False,
+    ) -> Any:
         """Judges images.
 
         Args:
@@ -157,13 +167,15 @@ class Discriminator(nnx.Module):
             train: Whether running statistics are updated; only with `norm="batch"`.
             norm: `"batch"` or `"running"`; None for `"batch"` in training and `"running"`
                 otherwise.
+            features: Whether what the stages give is returned, too.
 
         Returns:
-            Logits `[B, h, w, 1]`, float32.
+            Logits `[B, h, w, 1]`, float32; a tuple of such where there are several scales. With
+            `features` also the features `[B, h, w, C]` of all stages, likewise.
         """
         norm = norm or ("batch" if train else "running")
         x = jnp.concatenate([2.0 * msi - 1.0, image], axis=-1) if self.conditional else image
-        return self.core(x, train=train, norm=norm)
+        return self.core(x, train=train, norm=norm, features=features)
 
 
 def build_generator(config: Any, *, rngs: nnx.Rngs, axis_name: str | None = None) -> Generator:
@@ -220,17 +232,19 @@ def build_discriminator(
         InputError: an attribute has a value no network has.
     """
     config = discriminator_config(config)
-    channels = config.out_channels + (config.in_channels if config.conditional else 0)
-    core = PatchGAN(
-        in_channels=channels,
-        features=config.features,
-        n_layers=config.n_layers,
-        norm=config.norm,
-        dtype=config.dtype,
-        lowering=config.lowering,
-        axis_name=axis_name,
-        rngs=rngs,
-    )
+    options = {
+        "in_channels": config.out_channels + (config.in_channels if config.conditional else 0),
+        "features": config.features,
+        "n_layers": config.n_layers,
+        "norm": config.norm,
+        "spectral": config.spectral_norm,
+        "dtype": config.dtype,
+        "lowering": config.lowering,
+        "axis_name": axis_name,
+        "rngs": rngs,
+    }
+    cores = [PatchGAN(**options) for _ in range(config.scales)]
+    core = cores[0] if config.scales == 1 else MultiScale(cores)
     return Discriminator(core, conditional=config.conditional)
 
 
@@ -269,6 +283,7 @@ def discriminator_config(config: Any) -> DiscriminatorConfig:
     read = _read(DiscriminatorConfig, config)
     _check_shared(read)
     _within("n_layers", read.n_layers, 0, 5)
+    _within("scales", read.scales, 1, 4)
     return read
 
 

@@ -41,8 +41,9 @@ def generator_names(module: nnx.Module, config: Any) -> dict[Path, str]:
         InputError: the original has no such network.
     """
     config = generator_config(config)
-    if config.name == "unet_ronneberger" or config.upsample != "deconv":
-        why = f"{config.name} with upsample={config.upsample} has no counterpart in pix2pix"
+    if config.name == "unet_ronneberger" or config.upsample != "deconv" or config.norm == "group":
+        options = f"upsample={config.upsample}, norm={config.norm}"
+        why = f"{config.name} with {options} has no counterpart in pix2pix"
         raise InputError("config", "name", why, "checkpoints convert for the original's networks")
     modules = _unet(config.depth) if config.name == "unet_pix2pix" else _resnet(config)
     return _named(module, modules)
@@ -57,8 +58,15 @@ def discriminator_names(module: nnx.Module, config: Any) -> dict[Path, str]:
 
     Returns:
         The `state_dict` key of each flat path.
+
+    Raises:
+        InputError: the original has no such network.
     """
-    n_layers = discriminator_config(config).n_layers
+    config = discriminator_config(config)
+    n_layers = config.n_layers
+    if config.spectral_norm or config.scales > 1 or config.norm == "group":
+        why = "with spectral_norm, several scales or group norm has no counterpart in pix2pix"
+        raise InputError("config", "discriminator", why, "begin from its generator alone")
     root = "net" if n_layers == 0 else "model"
     modules = {("stages", 0, "conv"): f"{root}.0"}
     for n in range(1, max(n_layers, 1) + 1):

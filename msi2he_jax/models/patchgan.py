@@ -7,26 +7,31 @@ Source: Isola et al. 2017, https://arxiv.org/abs/1611.07004, as in the authors' 
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 from flax import nnx
-from jax import Array
+from jax import Array, lax
 
 from msi2he_jax.models import layers
+from msi2he_jax.models.spectral import SpectralConv
 
 
 class Stage(nnx.Module):
     """A convolution, its normalisation and LeakyReLU 0.2."""
 
-    def __init__(self, inputs, outputs, size, *, stride, padding, norm, bias, layer, axis_name):
-        self.conv = layers.Conv(
-            inputs, outputs, size, stride=stride, padding=padding, bias=bias, **layer
-        )
+    def __init__(
+        self, inputs, outputs, size, *, stride, padding, norm, bias, spectral, layer, axis_name
+    ):
+        kind = SpectralConv if spectral else layers.Conv
+        self.conv = kind(inputs, outputs, size, stride=stride, padding=padding, bias=bias, **layer)
+        self.spectral = spectral
         self.norm = layers.make_norm(
             norm, outputs, rngs=layer["rngs"], axis_name=axis_name, dtype=layer["dtype"]
         )
 
-    def __call__(self, x: Array, **mode) -> Array:
+    def __call__(self, x: Array, *, train: bool, norm: str) -> Array:
         """`[B, H, W, inputs]` -> `[B, h, w, outputs]`."""
-        return layers.leaky_relu(self.norm(self.conv(x), **mode))
+        x = self.conv(x, train=train) if self.spectral else self.conv(x)
+        return layers.leaky_relu(self.norm(x, train=train, norm=norm))
 
 
 class PatchGAN(nnx.Module):
@@ -41,6 +46,7 @@ class PatchGAN(nnx.Module):
         features: Channels of the first convolution.
         n_layers: Convolutions of stride 2.
         norm: One of `layers.NORMS`.
+        spectral: Whether every kernel is divided by its spectral norm.
         dtype: Compute dtype.
         lowering: One of `convolution.LOWERINGS`.
         axis_name: Mapped axis to synchronise batch statistics over, or None.
@@ -54,6 +60,7 @@ class PatchGAN(nnx.Module):
         features: int,
         n_layers: int,
         norm: str,
+        spectral: bool = False,
         dtype: str,
         lowering: str,
         axis_name: str | None,
@@ -72,26 +79,77 @@ class PatchGAN(nnx.Module):
                 padding=padding,
                 norm=norm if n else "none",
                 bias=n == 0 or norm == "instance",
+                spectral=spectral,
                 layer=layer,
                 axis_name=axis_name,
             )
             for n in range(len(widths))
         )
         bias = n_layers > 0 or norm == "instance"
-        self.head = layers.Conv(widths[-1], 1, size, padding=padding, bias=bias, **layer)
+        kind = SpectralConv if spectral else layers.Conv
+        self.head = kind(widths[-1], 1, size, padding=padding, bias=bias, **layer)
+        self.spectral = spectral
 
-    def __call__(self, x: Array, *, train: bool, norm: str) -> Array:
+    def __call__(
+        self, x: Array, *, train: bool, norm: str, features: bool = False
+    ) -> Array | tuple[Array, tuple[Array, ...]]:
         """Judges images.
 
         Args:
             x: `[B, H, W, in_channels]`, float in [-1, 1].
             train: Whether running statistics are updated.
             norm: `"batch"` or `"running"` statistics.
+            features: Whether what each stage gives is returned, too.
 
         Returns:
-            Logits `[B, h, w, 1]`, float32 or better.
+            Logits `[B, h, w, 1]`, float32 or better; with `features` also `[B, h, w, C]` of every
+            stage.
         """
+        seen = []
         for stage in self.stages:
             x = stage(x, train=train, norm=norm)
-        x = self.head(x)
-        return x.astype(layers.param_dtype(x.dtype))
+            seen.append(x)
+        x = self.head(x, train=train) if self.spectral else self.head(x)
+        x = x.astype(layers.param_dtype(x.dtype))
+        return (x, tuple(seen)) if features else x
+
+
+class MultiScale(nnx.Module):
+    """Discriminators of one kind, each on images half as large as the one before.
+
+    Args:
+        cores: The discriminators.
+
+    Source: Wang et al. 2018 (pix2pixHD), https://arxiv.org/abs/1711.11585, section 3.2.
+    """
+
+    def __init__(self, cores: list[PatchGAN]):
+        self.cores = nnx.List(cores)
+
+    def __call__(
+        self, x: Array, *, train: bool, norm: str, features: bool = False
+    ) -> tuple[Array, ...] | tuple[tuple[Array, ...], tuple]:
+        """Judges images `[B, H, W, C]`, as `PatchGAN` does, at every scale.
+
+        Returns:
+            One `[B, h, w, 1]` per scale; with `features` also those of every scale.
+        """
+        judged = []
+        for number, core in enumerate(self.cores):
+            x = halve(x) if number else x
+            judged.append(core(x, train=train, norm=norm, features=features))
+        return tuple(zip(*judged)) if features else tuple(judged)
+
+
+def halve(x: Array) -> Array:
+    """Averages 3x3 neighbourhoods at every second pixel: `[B, H, W, C]` -> `[B, h, w, C]`.
+
+    Beyond the border nothing is counted.
+    """
+
+    def total(values: Array) -> Array:
+        window, pads = (1, 3, 3, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
+        return lax.reduce_window(values, 0.0, lax.add, window, (1, 2, 2, 1), pads)
+
+    count = total(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
+    return total(x) / count
