@@ -13,6 +13,7 @@ from scipy import ndimage, stats
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.registration import transforms
+from msi2he_jax.registration.transforms import Displacement
 
 MARGIN = 1.08  # canvas radius over tissue radius, so that the outline and some background show
 MIN_TISSUE_PIXELS = 16
@@ -94,6 +95,7 @@ def draw(
     n: int,
     blur_um: float = 0.0,
     frame: np.ndarray | None = None,
+    displacement: Displacement | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draws one side on an `n` by `n` canvas, its grey values levelled to ranks within tissue.
 
@@ -104,6 +106,7 @@ def draw(
         blur_um: Standard deviation of a blur drawn over it, to match a coarser partner, um.
         frame: `[3, 3]` float, canvas (y, x, 1) um from its corner to the side's um; None centres
             the side.
+        displacement: Field on canvas positions added to what `frame` says, or None.
 
     Returns:
         values `[C, n, n]` float32 in [0, 1] (0 outside tissue), tissue share `[n, n]` float32,
@@ -114,6 +117,7 @@ def draw(
     grid = {
         "source_um_per_px": side.um_per_px,
         "matrix_out_to_source": centered if frame is None else frame,
+        "displacement": displacement,
         "out_shape": (n, n),
         "out_um_per_px": um,
     }

@@ -24,7 +24,7 @@ from msi2he_jax.registration.transforms import Displacement
 
 BINS = 16
 MARGIN = 1.12
-STIFFNESS = {"mi": 5.0, "ncc": 1.0, "ngf": 1.0}
+STIFFNESS = {"mi": 2.0, "ncc": 1.0, "ngf": 1.0}
 STIFFER = (1.0, 4.0, 16.0)
 LOWEST_DETERMINANT = 0.3
 
