@@ -13,7 +13,6 @@ from msi2he_jax.errors import InputError
 from msi2he_jax.histology import Histology, read_histology
 from msi2he_jax.io_safety import existing_folder
 from msi2he_jax.registration import control_points, transforms
-from msi2he_jax.registration.automatic import register_affine
 from msi2he_jax.registration.export import JSON_NAME, read_transform
 from msi2he_jax.registration.landmarks import read_landmarks
 from msi2he_jax.registration.slide import Slide, working_slide
@@ -86,6 +85,9 @@ def align_automatically(sample: Sample, *, seed: int = 0) -> Alignment:
     Raises:
         InputError: the alignment cannot be trusted, or a file is no good.
     """
+    # Here, since every process of a pool would otherwise load jax for the landmarks of others.
+    from msi2he_jax.registration.automatic import register_affine
+
     moving = msi_picture("pca", sample, seed=seed)
     slide = read_working_slide(sample, moving)
     tissue, known = moving.masks()

@@ -10,11 +10,9 @@ from msi2he_jax.data.msi_arrays import MsiArrays
 from msi2he_jax.msi import view_models
 from msi2he_jax.msi.projection import METHODS, project
 from msi2he_jax.msi.view_models import GramSum, PcaModel, UmapModel
-from msi2he_jax.msi.views import best_view, score_views
 
 _DRAWN_PX = 2000  # Of each training sample, to stretch a fitted view and to fit UMAP.
-_MOST_TSNE_PX = 10_000  # Above, "auto" leaves t-SNE out: hours, for a picture.
-_MOST_UMAP_PX = 20_000  # Above, "auto" embeds some pixels and places the others among them.
+_TRIED_PX = 2000  # Embedded by "auto", which places the other pixels among them.
 FITTED = ("pca", "umap")
 
 
@@ -39,30 +37,28 @@ def make_view(
 
     Returns:
         uint8 [H, W, 3], 0 outside the mask; and what to record: `view`, and for "auto"
-        `view_scores`, nats, null for a method that was left out.
+        `view_scores`, nats.
 
     Source:
         The paper chose each sample's view by eye.
     """
     if method != "auto":
         return _view(arrays, method, seed, models), {"view": method}
-    size = int(arrays.mask.sum())
-    tried = [name for name in METHODS if name != "tsne" or size <= _MOST_TSNE_PX]
-    views = {name: _view(arrays, name, seed, models, quick=True) for name in tried}
+    # Here, since every process of a pool would otherwise load jax for scores that none asks for.
+    from msi2he_jax.msi.views import best_view, score_views
+
+    quick = {"most_px": _TRIED_PX}
+    views = {name: _view(arrays, name, seed, models, **quick) for name in METHODS}
     scores = score_views(views, histology, tissue, arrays.mask, seed=seed)
     best = best_view(scores)
-    return views[best], {"view": best, "view_scores": dict.fromkeys(METHODS) | scores}
+    return views[best], {"view": best, "view_scores": scores}
 
 
-def _view(arrays: MsiArrays, method: str, seed: int, models, quick: bool = False) -> np.ndarray:
+def _view(arrays: MsiArrays, method: str, seed: int, models, **options) -> np.ndarray:
     images = _stabilised(arrays)
     if method in models:
         return view_models.apply_view(images, arrays.mask, _model(models[method]))
-    if quick and method == "umap" and arrays.mask.sum() > _MOST_UMAP_PX:
-        drawn = view_models.draw_pixels(images, arrays.mask, count=_DRAWN_PX, seed=seed)
-        fitted = view_models.fit_umap(drawn, seed=seed)
-        return view_models.apply_umap(images, arrays.mask, fitted)
-    return project(images, arrays.mask, method=method, seed=seed)
+    return project(images, arrays.mask, method=method, seed=seed, **options)
 
 
 def _stabilised(arrays: MsiArrays) -> np.ndarray:
