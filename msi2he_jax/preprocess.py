@@ -46,7 +46,7 @@ _NUMBERS = {  # Name: (least, most, help). By default all are the preset's.
         "Bin width: ppm (at m/z 200 for tof and orbitrap; estimated from the spectra if absent), "
         "or Da for fixed_da (paper: 0.01).",
     ),
-    "exclude_ppm": (0, 1e6, "How near a peak may lie to an excluded m/z, ppm; 30."),
+    "exclude_ppm": (0, 1e6, "How near a peak may lie to an excluded m/z, ppm; 10, at least a bin."),
     "recalibrate_ppm": (1e-3, 1e4, "Largest mass shift that is looked for, ppm; 50."),
     "prominence": (0, 1, "Least prominence of a peak, as a fraction of its height; 0."),
     "min_snr": (0, 1e6, "Least height of a peak over the noise between peaks; 0."),

@@ -143,12 +143,14 @@ def test_a_list_of_mz_instead_of_picking(cohort, plain, tmp_path):
 def test_the_view_that_says_most_is_taken(cohort, tmp_path, monkeypatch):
     """t-SNE and UMAP, which take their time, are stood in for by black images."""
 
-    def project(images, mask, *, method, seed):
+    def project(images, mask, *, method, seed, most_px):
         view = projection.project(images, mask, method="pca", seed=seed)
         return view if method == "pca" else np.zeros_like(view)
 
     scored = {"pca": 0.2, "tsne": 0.3, "umap": 0.1}
-    monkeypatch.setattr(views, "score_views", lambda found, *_, **__: {n: scored[n] for n in found})
+    monkeypatch.setattr(
+        "msi2he_jax.msi.views.score_views", lambda found, *_, **__: {n: scored[n] for n in found}
+    )
     monkeypatch.setattr(views, "project", project)
     assert _run(cohort[1], tmp_path / "out", "--view=auto") == 0
     for sample in _record(tmp_path / "out")["samples"]:

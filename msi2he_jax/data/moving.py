@@ -10,14 +10,10 @@ from scipy import ndimage
 from msi2he_jax.data.manifest import Sample
 from msi2he_jax.data.msi_arrays import measured_region, msi_pixel_size_um
 from msi2he_jax.errors import InputError
-from msi2he_jax.msi.axes import estimate_axis_step_ppm, mass_axis
-from msi2he_jax.msi.images import ion_images, normalize, tic_image, tic_is_meaningful
 from msi2he_jax.msi.imzml import Imzml, open_imzml
-from msi2he_jax.msi.peaks import Peaks, pick_peaks
+from msi2he_jax.msi.overview import named_ion_images, own_peak_images
 from msi2he_jax.msi.projection import METHODS, project
-from msi2he_jax.msi.spectra import summed_spectrum
 
-VIEW_PEAKS = 50
 # Below this share of its bounding box, the measured region is taken to follow the tissue.
 FOLLOWS_TISSUE_BELOW = 0.7
 
@@ -81,10 +77,10 @@ def msi_picture(
     imzml = open_imzml(sample.imzml)
     imzml.verify_checksum()
     if kind in METHODS:
-        images = _peak_images(imzml)
+        images, _ = own_peak_images(imzml)
         picture = project(np.sqrt(images), imzml.mask, method=kind, seed=seed)
     else:
-        picture = np.sqrt(_ion_image(imzml, ion_of(kind), ion_ppm))
+        picture = np.sqrt(named_ion_images(imzml, [ion_of(kind)], ion_ppm))
     return _of_imzml(kind, sample, imzml, picture)
 
 
@@ -115,31 +111,3 @@ def _of_imzml(kind: str, sample: Sample, imzml: Imzml, picture: np.ndarray) -> M
     picture = np.where(region[..., None], picture, 0)[box]
     features = picture.astype(np.float32)
     return MovingImage(kind, picture, features, region[box], um, um * (y, x), um)
-
-
-def _axis(imzml: Imzml):
-    low, high = imzml.mz_range
-    return mass_axis("ppm", mz_min=low, mz_max=high, step=estimate_axis_step_ppm(imzml))
-
-
-def _peak_images(imzml: Imzml) -> np.ndarray:
-    """The file's own strongest peaks, float32 [H, W, K], per total ion count where that is one."""
-    axis = _axis(imzml)
-    spectrum = summed_spectrum(imzml, axis)
-    peaks = pick_peaks(axis, spectrum, count=VIEW_PEAKS)
-    kind = "tic" if tic_is_meaningful(imzml) else "none"
-    return normalize(ion_images(imzml, peaks, axis), tic_image(imzml), imzml.mask, kind)
-
-
-def _ion_image(imzml: Imzml, mz: float, ion_ppm: float | None) -> np.ndarray:
-    axis = _axis(imzml)
-    if not axis.mz[0] <= mz <= axis.mz[-1]:
-        why = f"m/z {mz:g} is outside the file's {axis.mz[0]:.4f} to {axis.mz[-1]:.4f}"
-        raise InputError(imzml.path, "--moving", why)
-    ppm = ion_ppm or 3.0 * axis.step
-    one = Peaks(*(np.array([value]) for value in (mz, mz, mz, 1.0)))
-    image = ion_images(imzml, one, axis, window=float(ppm))
-    if not image.any():
-        why = f"no signal within {ppm:.3g} ppm of m/z {mz:g}"
-        raise InputError(imzml.path, "--moving", why, "widen --ion_ppm or name another ion")
-    return image

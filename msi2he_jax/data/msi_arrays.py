@@ -103,10 +103,7 @@ def msi_arrays(
     if not force:
         _check_fits(imzml, provenance)
     native_um = msi_pixel_size_um(imzml, um_per_px, um_per_px_y)
-    if parts is None:
-        parts = (measure(imzml, provenance, indices) for indices in spectrum_ranges(imzml))
-    images, size_image = _laid_out(imzml, parts, len(provenance["peaks"]["mz"]))
-    images = normalize(images, size_image, imzml.mask, provenance["normalization"])
+    images = native_images(imzml, provenance, parts)
     rows, columns = _slices(imzml, roi)
     mask = measured_region(imzml, roi)[rows, columns]
     if not images[rows, columns][mask].any():
@@ -116,6 +113,25 @@ def msi_arrays(
     msi, grid_mask = _on_grid(images[rows, columns], mask, native_um, um, imzml)
     origin = (rows.start * native_um[0], columns.start * native_um[1])
     return MsiArrays(msi, grid_mask, um, origin, native_um)
+
+
+def native_images(
+    imzml: Imzml, provenance: dict[str, Any], parts: Iterable[Measured] | None = None
+) -> np.ndarray:
+    """Reads the images of a data set's peaks on the file's own grid, normalised as there.
+
+    Args:
+        imzml: An open file, as `read_like` gives it.
+        provenance: As `msi_arrays` needs it.
+        parts: As for `msi_arrays`.
+
+    Returns:
+        float32 [H, W, K].
+    """
+    if parts is None:
+        parts = (measure(imzml, provenance, indices) for indices in spectrum_ranges(imzml))
+    images, size_image = _laid_out(imzml, parts, len(provenance["peaks"]["mz"]))
+    return normalize(images, size_image, imzml.mask, provenance["normalization"])
 
 
 def measure(imzml: Imzml, provenance: dict[str, Any], indices: np.ndarray) -> Measured:

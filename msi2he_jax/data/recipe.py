@@ -39,7 +39,7 @@ class Recipe:
         min_separation_steps: Least distance of two peaks, in axis steps; 0 for none.
         exclude_mz: m/z of solvent and matrix ions that must not become peaks.
         background: Names of known background ions (`msi.background`) to exclude as well.
-        exclude_ppm: How near to them, ppm.
+        exclude_ppm: How near to them, ppm; at least one bin.
         prominence: Least prominence of a peak, as a fraction of its height.
         min_snr: Least height above the local level, in units of the noise.
         deisotope: Whether 13C isotopes are left out.
@@ -84,7 +84,7 @@ class Recipe:
     min_separation_steps: float = 3.0
     exclude_mz: tuple[float, ...] = ()
     background: tuple[str, ...] = ()
-    exclude_ppm: float = 30.0
+    exclude_ppm: float = 10.0
     prominence: float = 0.0
     min_snr: float = 0.0
     deisotope: bool = False

@@ -321,6 +321,6 @@ def choose_peaks(
         prominence=recipe.prominence,
         min_snr=recipe.min_snr,
         exclude=(*recipe.exclude_mz, *ions),
-        exclude_ppm=recipe.exclude_ppm,
+        exclude_ppm=max(recipe.exclude_ppm, axis.step_ppm(axis.mz[0])),
         deisotope=recipe.deisotope,
     )

@@ -11,8 +11,8 @@ from msi2he_jax.data.manifest import Sample
 from msi2he_jax.data.moving import MovingImage
 from msi2he_jax.data.msi_arrays import measured_region, msi_pixel_size_um
 from msi2he_jax.errors import InputError
-from msi2he_jax.inference.ions import named_ion_images
 from msi2he_jax.msi.imzml import open_imzml
+from msi2he_jax.msi.overview import named_ion_images
 from msi2he_jax.registration import fields, transforms
 from msi2he_jax.registration.export import Transform
 from msi2he_jax.registration.fields import Frame

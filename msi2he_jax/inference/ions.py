@@ -1,4 +1,4 @@
-"""Ion images of one file for people: named ions, its own peaks, or those of a data set."""
+"""Ion images of one file: which ones a command line names, and those of a data set."""
 
 from __future__ import annotations
 
@@ -7,17 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from msi2he_jax.data.msi_arrays import read_like
-from msi2he_jax.data.provenance import axis_of, peaks_of
+from msi2he_jax.data.msi_arrays import native_images, read_like
 from msi2he_jax.errors import InputError
-from msi2he_jax.msi.axes import MassAxis, estimate_axis_step_ppm, mass_axis
-from msi2he_jax.msi.images import ion_images, normalize, tic_image, tic_is_meaningful
-from msi2he_jax.msi.imzml import Imzml
-from msi2he_jax.msi.peaks import Peaks, pick_peaks
-from msi2he_jax.msi.spectra import summed_spectrum
-
-OWN_PEAKS = 50
-BINS_PER_WINDOW = 3.0
 
 
 def parse_ions(words: Sequence[str]) -> list[float]:
@@ -41,77 +32,15 @@ def parse_ions(words: Sequence[str]) -> list[float]:
     return found
 
 
-def named_ion_images(imzml: Imzml, mz: Sequence[float], ion_ppm: float | None = None) -> np.ndarray:
-    """Reads the images of named ions in one pass.
-
-    Args:
-        imzml: An open file.
-        mz: K ions.
-        ion_ppm: Half width of the window, ppm; None takes three bins of the file's own axis.
-
-    Returns:
-        `[H, W, K]` float32, intensities as measured.
-
-    Raises:
-        InputError: an ion outside the file's range, or without any signal.
-    """
-    axis = own_axis(imzml)
-    for value in mz:
-        if not axis.mz[0] <= value <= axis.mz[-1]:
-            why = f"m/z {value:g} is outside the file's {axis.mz[0]:.4f} to {axis.mz[-1]:.4f}"
-            raise InputError(imzml.path, "--ions", why)
-    ppm = float(ion_ppm or BINS_PER_WINDOW * axis.step)
-    order = np.argsort(mz)
-    ions = np.asarray(mz, np.float64)[order]
-    images = ion_images(imzml, Peaks(ions, ions, ions, np.ones(len(ions))), axis, window=ppm)
-    for k, value in enumerate(ions):
-        if not images[..., k].any():
-            why = f"no signal within {ppm:.3g} ppm of m/z {value:g}"
-            raise InputError(imzml.path, "--ions", why, "widen --ion_ppm or name another ion")
-    return images[..., np.argsort(order)]
-
-
-def own_axis(imzml: Imzml) -> MassAxis:
-    """Returns a mass axis over a file's range, as fine as its points lie.
-
-    Args:
-        imzml: An open file.
-    """
-    low, high = imzml.mz_range
-    return mass_axis("ppm", mz_min=low, mz_max=high, step=estimate_axis_step_ppm(imzml))
-
-
-def own_peak_images(imzml: Imzml, *, count: int = OWN_PEAKS) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the strongest peaks of a file, per total ion count where that means something.
-
-    Args:
-        imzml: An open file.
-        count: Peaks.
-
-    Returns:
-        `[H, W, K]` float32 and their m/z `[K]` float64, increasing.
-    """
-    axis = own_axis(imzml)
-    peaks = pick_peaks(axis, summed_spectrum(imzml, axis), count=count)
-    kind = "tic" if tic_is_meaningful(imzml) else "none"
-    images = normalize(ion_images(imzml, peaks, axis), tic_image(imzml), imzml.mask, kind)
-    order = np.argsort(peaks.mz)
-    return images[..., order], peaks.mz[order]
-
-
 def peak_images_like(path, provenance: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the peaks of a data set on a file's own grid, treated and rebinned as there.
+    """Reads the peaks of a data set on a file's own grid, treated and divided as there.
 
     Args:
         path: The .imzML file.
         provenance: Of the data set.
 
     Returns:
-        `[H, W, K]` float32, per total ion count where the data set has it so, and m/z `[K]`.
+        `[H, W, K]` float32, and m/z `[K]`.
     """
     imzml, _ = read_like(path, provenance)
-    rebin, peaks = provenance["rebin"], peaks_of(provenance)
-    options = {name: rebin[name] for name in ("window", "method", "gap_tol_da")}
-    images = ion_images(imzml, peaks, axis_of(provenance), **options)
-    kind = "none" if provenance["normalization"] == "none" else "tic"
-    return normalize(images, tic_image(imzml), imzml.mask, kind), peaks.mz
+    return native_images(imzml, provenance), np.array(provenance["peaks"]["mz"])

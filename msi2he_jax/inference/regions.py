@@ -10,8 +10,9 @@ from msi2he_jax.data.manifest import Sample
 from msi2he_jax.data.msi_arrays import measured_region, msi_pixel_size_um
 from msi2he_jax.errors import InputError
 from msi2he_jax.histology import slide_um_per_px
-from msi2he_jax.inference.ions import own_peak_images, peak_images_like
+from msi2he_jax.inference.ions import peak_images_like
 from msi2he_jax.msi.imzml import open_imzml
+from msi2he_jax.msi.overview import own_peak_images
 from msi2he_jax.registration import geojson, transforms
 from msi2he_jax.registration.export import Transform
 

@@ -74,7 +74,7 @@ def test_what_is_in_doubt_is_refused(cohort, monkeypatch, second, ambiguous, why
             next(results), 1.0, ambiguous
         )
 
-    monkeypatch.setattr(alignment, "register_affine", register_affine)
+    monkeypatch.setattr("msi2he_jax.registration.automatic.register_affine", register_affine)
     with pytest.raises(InputError, match=why):
         alignment.align_automatically(read_manifest(cohort / "manifest.csv")[0])
 
