@@ -9,8 +9,8 @@ import numpy as np
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import LIMITS
+from msi2he_jax.msi.imzml_params import ArrayFormat, XmlIndex
 from msi2he_jax.msi.imzml_template import ABSENT
-from msi2he_jax.msi.imzml_xml import ArrayFormat, XmlIndex
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,8 +20,9 @@ import numpy as np
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import atomic_file
+from msi2he_jax.msi.imzml_params import ArrayFormat, Param, XmlIndex
 from msi2he_jax.msi.imzml_template import DTYPE_NAMES, FIELDS, TAGS
-from msi2he_jax.msi.imzml_xml import ArrayFormat, Param, XmlIndex, read_xml
+from msi2he_jax.msi.imzml_xml import read_xml
 
 CHOICES = ("auto", "off")
 _FORMAT = 1

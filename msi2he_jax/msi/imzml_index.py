@@ -11,7 +11,7 @@ import numpy as np
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import LIMITS
 from msi2he_jax.msi.imzml_arrays import ArrayTable
-from msi2he_jax.msi.imzml_xml import Param, XmlIndex, tag_of
+from msi2he_jax.msi.imzml_params import Param, XmlIndex, tag_of
 
 UUID, SHA1, SHA256 = "IMS:1000080", "IMS:1000091", "IMS:1000092"
 CONTINUOUS, PROCESSED = "IMS:1000030", "IMS:1000031"

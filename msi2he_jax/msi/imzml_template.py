@@ -50,7 +50,7 @@ TAGS = {
 
 _TAG = re.compile(rb"<[^<>]*>")
 _ATTRIBUTE = re.compile(rb'\b([\w:.-]+)="([^"<&]*)"')
-_ANY, _CAPTURE = rb'[^"<&]*', rb"(-?[0-9]{1,18})"
+_ANY, _CAPTURE = rb'[^"<&]*', rb"(-?[0-9]{1,15})"
 _MEANINGFUL = frozenset((*DTYPES, *COMPRESSIONS, *TAGS, MZ_ARRAY, INTENSITY_ARRAY))
 
 

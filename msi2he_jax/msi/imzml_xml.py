@@ -7,10 +7,10 @@ other spectrum goes through expat, so both ways give the same numbers.
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import mmap
-import re
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from xml.parsers import expat
 
@@ -18,11 +18,18 @@ import numpy as np
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import LIMITS
+from msi2he_jax.msi.imzml_params import (
+    ArrayFormat,
+    Param,
+    XmlIndex,
+    array_format,
+    integer,
+    one_value,
+    param,
+    tag_of,
+)
 from msi2he_jax.msi.imzml_template import (
     ABSENT,
-    COMPRESSIONS,
-    DTYPE_NAMES,
-    DTYPES,
     ENCODED,
     FIELDS,
     INTENSITY_ARRAY,
@@ -32,79 +39,17 @@ from msi2he_jax.msi.imzml_template import (
     POSITION_X,
     POSITION_Y,
     POSITION_Z,
-    TAGS,
     Template,
     make_template,
 )
 from msi2he_jax.msi.mapped_file import MappedFile
 
 _CHUNK = 1 << 22
-_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,400}(\.[0-9]*)?([eE][+-]?[0-9]{1,4})?\s*", re.ASCII)
 _TEMPLATES, _PATIENCE = 4, 64
-_SCOPES = frozenset(
-    [
-        "fileContent",
-        "referenceableParamGroup",
-        "scanSettings",
-        "spectrum",
-        "scan",
-        "binaryDataArray",
-    ]
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Param:
-    """One controlled-vocabulary parameter of the XML."""
-
-    accession: str
-    name: str
-    value: str
-    unit: str
-    unit_name: str
-
-
-@dataclasses.dataclass(frozen=True)
-class ArrayFormat:
-    """How one array is stored: the type by its code, the type by its name, and whether packed."""
-
-    by_code: str | None
-    by_name: str | None
-    zlib: bool
-
-
-@dataclasses.dataclass
-class XmlIndex:
-    """What the XML says, before it is held against the binary file.
-
-    Attributes:
-        table: int64 [N, len(FIELDS)], one row per spectrum; `ABSENT` where a value is not given.
-        formats: Pairs (m/z, intensity) of array formats; column `format` of the table points here.
-        file_content: Parameters of the whole file.
-        scan_settings: Parameters of each scanSettings element.
-        spectrum_tags: Accessions stated by spectra themselves (mode, polarity).
-        declared_count: The spectrumList's own count, or None.
-        scientific: Whether some integer was written in scientific notation.
-    """
-
-    table: np.ndarray
-    formats: list[tuple[ArrayFormat, ArrayFormat]]
-    file_content: list[Param]
-    scan_settings: list[list[Param]]
-    spectrum_tags: set[str]
-    declared_count: int | None
-    scientific: bool
-
-    def column(self, name: str) -> np.ndarray:
-        """Returns one column of the table, a view, int64 [N]."""
-        return self.table[:, FIELDS.index(name)]
-
-
-def tag_of(param: Param) -> str | None:
-    """Returns centroid, profile, negative or positive; old writers gave positive profile's code."""
-    if param.accession == "MS:1000128" and "positive" in param.name.lower():
-        return "positive"
-    return TAGS.get(param.accession)
+_EMPTY_CHUNKS = 16  # Expat reads a tag again from its start with every chunk.
+_MOST_PARAMS, _MOST_HEADER_PARAMS, _MOST_FORMATS = 1_000, 100_000, 100
+_IN_SPECTRUM = frozenset(["spectrum", "scan", "binaryDataArray"])
+_SCOPES = _IN_SPECTRUM | {"fileContent", "referenceableParamGroup", "scanSettings"}
 
 
 def read_xml(path: Path) -> XmlIndex:
@@ -130,7 +75,7 @@ class _Reader:
     def __init__(self, path: Path):
         self.path = path
         self.rows = array("q")
-        self.formats: list[tuple[ArrayFormat, ArrayFormat]] = []
+        self.formats: dict[tuple[ArrayFormat, ArrayFormat], int] = {}
         self.groups: dict[str, list[Param]] = {}
         self.file_content: list[Param] = []
         self.scan_settings: list[list[Param]] = []
@@ -145,6 +90,7 @@ class _Reader:
         self.span, self.spectrum_start = (-1, -1), -1
         self.templates: list[Template] = []
         self.misses, self.hits, self.depth = 0, 0, 0
+        self.elements, self.kept, self.idle = 0, 0, 0
         self.parser = expat.ParserCreate()
         self.parser.StartElementHandler = self._start
         self.parser.EndElementHandler = self._end
@@ -167,7 +113,7 @@ class _Reader:
         table = np.frombuffer(self.rows, np.int64).reshape(-1, len(FIELDS))
         return XmlIndex(
             table=table,
-            formats=self.formats,
+            formats=list(self.formats),
             file_content=self.file_content,
             scan_settings=self.scan_settings,
             spectrum_tags=self.tags,
@@ -183,12 +129,21 @@ class _Reader:
             if self._templates_pay():
                 found = text.find(b"</spectrum>", position, end)
                 end = found + len(b"</spectrum>") if found >= 0 else end
+            before = self.elements
             self.parser.Parse(text[position:end], False)
+            self._check_progress(before)
             file.touched(end - position)
             position = min(end, size)
             if self.span[1] == position and self._templates_pay():
                 position = self._skim(file, position)
         self.parser.Parse(b"", True)
+
+    def _check_progress(self, before: int) -> None:
+        """Refuses a tag or comment so long that reading it would take for ever."""
+        self.idle = self.idle + 1 if self.elements == before else 0
+        if self.idle > _EMPTY_CHUNKS:
+            megabytes = _EMPTY_CHUNKS * _CHUNK >> 20
+            raise InputError(self.path, "", f"holds {megabytes} MiB without a single tag")
 
     def _templates_pay(self) -> bool:
         return self.misses <= _PATIENCE + self.hits // 4
@@ -222,13 +177,13 @@ class _Reader:
         raise InputError(self.path, "DOCTYPE", why, "delete the declaration if you trust the file")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self.elements += 1
         self.depth += 1
         if self.depth > LIMITS.xml_depth:
             raise InputError(self.path, "", f"nests elements more than {LIMITS.xml_depth} deep")
         name = name.rpartition(":")[2]
         if name == "cvParam":
-            if self.stack:
-                self.stack[-1][1].append(_param(attributes))
+            self._add([param(attributes)])
         elif name in _SCOPES:
             self._open_scope(name, attributes)
         elif name == "referenceableParamGroupRef":
@@ -240,7 +195,21 @@ class _Reader:
             raise InputError(self.path, "", f"is not imzML: its first element is <{name}>")
         self.root = self.root or name
 
+    def _add(self, params: list[Param]) -> None:
+        """Adds parameters to the innermost scope; bounded, since groups may be meant to explode."""
+        if not self.stack:
+            return
+        scope, known = self.stack[-1]
+        known.extend(params)
+        if len(known) > _MOST_PARAMS:
+            where = f"spectrum {self._spectrum()}" if scope in _IN_SPECTRUM else scope
+            raise InputError(self.path, where, f"has more than {_MOST_PARAMS} parameters")
+
     def _open_scope(self, name: str, attributes: dict[str, str]) -> None:
+        if name == "spectrum" and self.stack:
+            raise InputError(
+                self.path, f"spectrum {self._spectrum()}", f"is inside a {self.stack[-1][0]}"
+            )
         self.stack.append((name, []))
         if name == "referenceableParamGroup":
             self.group_id = attributes.get("id", "")
@@ -254,7 +223,7 @@ class _Reader:
         if group not in self.groups:
             why = f"refers to the parameter group {group!r}, which is not defined before it"
             raise InputError(self.path, f"spectrum {self._spectrum()}", why)
-        self.stack[-1][1].extend(self.groups[group])
+        self._add(self.groups[group])
 
     def _end(self, name: str) -> None:
         self.depth -= 1
@@ -262,20 +231,29 @@ class _Reader:
         if name not in _SCOPES:
             return
         _, params = self.stack.pop()
-        if name == "fileContent":
-            self.file_content += params
-        elif name == "referenceableParamGroup":
-            self.groups[self.group_id] = params
-        elif name == "scanSettings":
-            self.scan_settings.append(params)
-        elif name == "scan" and self.stack:
-            self.stack[-1][1].extend(params)
+        if name not in _IN_SPECTRUM:
+            self._end_header(name, params)
+        elif name == "scan":
+            self._add(params)
         elif name == "binaryDataArray":
             self._end_array(params)
         elif name == "spectrum":
             self._end_spectrum(params)
             end = self.parser.CurrentByteIndex + self.skipped + len(b"</spectrum>")
             self.span = (self.spectrum_start, end)
+
+    def _end_header(self, name: str, params: list[Param]) -> None:
+        self.kept += len(params)
+        if self.kept > _MOST_HEADER_PARAMS:
+            raise InputError(
+                self.path, name, f"is one of more than {_MOST_HEADER_PARAMS} parameters"
+            )
+        if name == "fileContent":
+            self.file_content += params
+        elif name == "referenceableParamGroup":
+            self.groups[self.group_id] = params
+        elif name == "scanSettings":
+            self.scan_settings.append(params)
 
     # Spectra -------------------------------------------------------------------------------------
 
@@ -289,55 +267,47 @@ class _Reader:
 
     def _end_spectrum(self, params: list[Param]) -> None:
         self.tags.update(tag for tag in map(tag_of, params) if tag)
-        values = {param.accession: param.value for param in params}
-        row = [self._integer(values.get(code), code) for code in (POSITION_X, POSITION_Y)]
-        row.append(self._integer(values.get(POSITION_Z, "1"), POSITION_Z))
+        row = [self._integer(params, code) for code in (POSITION_X, POSITION_Y)]
+        row.append(self._integer(params, POSITION_Z, 1))
         formats = []
-        for kind in ("mz", "intensity"):
-            array_params = self._one_array(kind)
-            values = {param.accession: param.value for param in array_params}
-            row += [self._integer(values.get(code), code) for code in (OFFSET, LENGTH)]
-            row.append(self._integer(values[ENCODED], ENCODED) if ENCODED in values else ABSENT)
-            formats.append(self._format(array_params, kind))
+        for kind, name in (("mz", "m/z"), ("intensity", "intensity")):
+            array = self._one_array(kind, name)
+            row += [self._integer(array, code) for code in (OFFSET, LENGTH)]
+            row.append(self._integer(array, ENCODED, ABSENT))
+            with self._blaming(f"{name} array"):
+                formats.append(array_format(array))
         self.rows.extend([*row, self._format_number(tuple(formats))])
 
-    def _one_array(self, kind: str) -> list[Param]:
-        found = [params for name, params in self.arrays if name == kind]
+    def _one_array(self, kind: str, name: str) -> list[Param]:
+        found = [params for each, params in self.arrays if each == kind]
         if len(found) != 1:
-            name = "m/z" if kind == "mz" else kind
             why = f"has {len(found)} {name} arrays, exactly one is needed"
             raise InputError(self.path, f"spectrum {self._spectrum()}", why)
         return found[0]
 
-    def _format(self, params: list[Param], kind: str) -> ArrayFormat:
-        where = f"spectrum {self._spectrum()}, {'m/z' if kind == 'mz' else kind} array"
-        by_code = next((DTYPES[p.accession] for p in params if p.accession in DTYPES), None)
-        by_name = next((DTYPE_NAMES[p.name] for p in params if p.name in DTYPE_NAMES), None)
-        if by_code is None and by_name is None:
-            raise InputError(self.path, where, "states no number type this reader knows")
-        packed = [param for param in params if _is_compression(param)]
-        for param in packed:
-            if param.accession not in COMPRESSIONS:
-                why = f"is stored with {param.name or param.accession}; only zlib and none are read"
-                raise InputError(self.path, where, why, "convert the file without it")
-        zlib = any(COMPRESSIONS[param.accession] for param in packed)
-        return ArrayFormat(by_code, by_name, zlib)
-
     def _format_number(self, formats: tuple[ArrayFormat, ArrayFormat]) -> int:
-        if formats not in self.formats:
-            self.formats.append(formats)
-        return self.formats.index(formats)
+        if len(self.formats) > _MOST_FORMATS:
+            why = f"stores arrays in more than {_MOST_FORMATS} different forms"
+            raise InputError(self.path, f"spectrum {self._spectrum()}", why)
+        return self.formats.setdefault(formats, len(self.formats))
 
-    def _integer(self, text: str | None, code: str) -> int:
-        """Reads an integer, also in scientific notation, and says which spectrum is wrong."""
-        where = f"spectrum {self._spectrum()}, {_NAMES[code]}"
-        if text is None:
-            raise InputError(self.path, where, f"is missing ({code})")
-        number = float(text) if _NUMBER.fullmatch(text) else float("nan")
-        if not (abs(number) < 2**53 and number == int(number)):
-            raise InputError(self.path, where, f"is {text[:40]!r}, an integer was expected")
-        self.scientific |= "e" in text.lower()
-        return int(number)
+    def _integer(self, params: list[Param], code: str, absent: int | None = None) -> int:
+        """Returns the integer stated for a code, `absent` where there is none."""
+        with self._blaming(_NAMES[code]):
+            text = one_value(params, code)
+            if text is None and absent is None:
+                raise ValueError(f"is missing ({code})")
+            self.scientific |= "e" in (text or "").lower()
+            return absent if text is None else integer(text)
+
+    @contextlib.contextmanager
+    def _blaming(self, part: str) -> Iterator[None]:
+        """Says which part of which spectrum a ValueError is about."""
+        try:
+            yield
+        except ValueError as error:
+            where = f"spectrum {self._spectrum()}, {part}"
+            raise InputError(self.path, where, *error.args) from error
 
 
 _NAMES = {
@@ -348,16 +318,3 @@ _NAMES = {
     LENGTH: "external array length",
     ENCODED: "external encoded length",
 }
-
-
-def _param(attributes: dict[str, str]) -> Param:
-    get = attributes.get
-    return Param(
-        get("accession", ""), get("name", ""), get("value", ""), get("unitAccession", ""),
-        get("unitName", ""),
-    )  # fmt: skip
-
-
-def _is_compression(param: Param) -> bool:
-    name = param.name.lower()
-    return param.accession in COMPRESSIONS or "compression" in name or "numpress" in name
