@@ -94,7 +94,7 @@ class Imzml:
         self._file = self._map()
         head = self._file.data[:16]
         self.uuid, doubt = imzml_index.check_uuid(xml, self.path, head, allow_uuid_mismatch)
-        self._open_arrays(xml)
+        self._open_arrays(xml, first_byte=0 if doubt else 16)
         self._describe(xml, [*doubts, doubt])
         self._checksums, self._cached = imzml_index.stated_checksums(xml), index_cache != "off"
         self.checksum_recorded: str | None = None
@@ -107,10 +107,10 @@ class Imzml:
             raise InputError(self.ibd_path, "", "has fewer than the 16 bytes of its UUID")
         return MappedFile(self.ibd_path)
 
-    def _open_arrays(self, xml) -> None:
-        size = len(self._file)
-        self._mz = imzml_arrays.array_table(xml, self.path, "mz", size)
-        intensity = imzml_arrays.array_table(xml, self.path, "intensity", size)
+    def _open_arrays(self, xml, first_byte: int) -> None:
+        room = (first_byte, len(self._file))
+        self._mz = imzml_arrays.array_table(xml, self.path, "mz", room)
+        intensity = imzml_arrays.array_table(xml, self.path, "intensity", room)
         imzml_arrays.check_lengths(self.path, self._mz, intensity)
         same = {"length": self._mz.length, "format": self._mz.format}  # One copy of each is enough.
         self._intensity = dataclasses.replace(intensity, **same)
@@ -121,9 +121,8 @@ class Imzml:
         self.spectrum_type, no_type = imzml_index.one_tag(xml, modes, "the spectrum type")
         self.polarity, no_sign = imzml_index.one_tag(xml, signs, "the polarity")
         self.pixel_size_um, no_size = imzml_index.pixel_size_um(xml)
-        odd += imzml_arrays.extent_doubts(self._mz, self._intensity, len(self._file))
-        if xml.scientific:
-            odd.append("some integers are in scientific notation, which may have lost digits")
+        arrays = (self._mz, self._intensity, len(self._file))
+        odd += imzml_arrays.extent_doubts(self.path, *arrays, rounded=xml.scientific)
         if xml.declared_count not in (None, len(xml.table)):
             odd.append(f"declares {xml.declared_count} spectra and holds {len(xml.table)}")
         self.doubts = [each for each in [*doubts, *odd, *no_type, *no_sign, *no_size] if each]
@@ -285,18 +284,19 @@ class Imzml:
         return np.frombuffer(self._unpack(packed, length * dtype.itemsize, index), dtype)
 
     def _unpack(self, packed: bytes, expected: int, index: int) -> bytes:
-        """Decodes zlib, never to more than is declared."""
+        """Decodes zlib, never to more than is declared, and to the end, where its checksum is."""
         stream = zlib.decompressobj()
         try:
-            plain = stream.decompress(packed, expected)
-            more = stream.decompress(stream.unconsumed_tail, 1) if stream.unconsumed_tail else b""
+            plain = stream.decompress(packed, expected + 1)
         except zlib.error as error:
             raise InputError(self.path, self.where(index), f"zlib: {error}") from error
-        if len(plain) != expected or more:
-            held = f"more than {expected}" if more else len(plain)
-            why = f"the compressed array holds {held} bytes, {expected} were declared"
-            raise InputError(self.path, self.where(index), why)
-        return plain
+        if len(plain) == expected and stream.eof:
+            return plain
+        held = f"more than {expected}" if len(plain) > expected else len(plain)
+        why = f"the compressed array holds {held} bytes, {expected} were declared"
+        if len(plain) <= expected and not stream.eof:
+            why = "the compressed array is cut off"
+        raise InputError(self.path, self.where(index), why)
 
     def where(self, index: int) -> str:
         """Names a spectrum by its number and its position, both as in the file."""

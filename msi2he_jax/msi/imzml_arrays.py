@@ -42,14 +42,14 @@ class ArrayTable:
         return self.length * np.array([dtype.itemsize for dtype in self.dtypes])[self.format]
 
 
-def array_table(xml: XmlIndex, path: Path, kind: str, ibd_bytes: int) -> ArrayTable:
+def array_table(xml: XmlIndex, path: Path, kind: str, room: tuple[int, int]) -> ArrayTable:
     """Checks the arrays of one kind ("mz" or "intensity") against the size of the binary file.
 
     Args:
         xml: The parsed file.
         path: The file, for messages.
         kind: "mz" or "intensity".
-        ibd_bytes: Size of the binary file.
+        room: First byte that may hold an array, and size of the binary file.
 
     Raises:
         InputError: a length is negative or huge, an array leaves the file, or its type is unclear.
@@ -67,8 +67,18 @@ def array_table(xml: XmlIndex, path: Path, kind: str, ibd_bytes: int) -> ArrayTa
     )
     size = _checked_sizes(path, name, formats, dtypes, number, length, stated)
     stated_offset = xml.column(f"{kind}_offset")
-    offset = _unwrap(stated_offset, ibd_bytes)
-    beyond = (length > 0) & ((offset < 0) | (offset > ibd_bytes) | (offset + size > ibd_bytes))
+    offset = _unwrap(stated_offset, room[1])
+    _check_places(path, name, offset, size, length > 0, room)
+    repaired = not np.array_equal(offset, stated_offset)
+    packed = tuple(each.zlib for each in formats)
+    kept = size if any(packed) else None
+    return ArrayTable(offset.copy(), length, kept, number, repaired, dtypes, packed)
+
+
+def _check_places(path, name, offset, size, filled, room: tuple[int, int]) -> None:
+    """Refuses arrays that start before `room` or end behind it."""
+    first, ibd_bytes = room
+    beyond = filled & ((offset < 0) | (offset > ibd_bytes) | (offset + size > ibd_bytes))
     if beyond.any():
         _refuse(
             path,
@@ -77,10 +87,9 @@ def array_table(xml: XmlIndex, path: Path, kind: str, ibd_bytes: int) -> ArrayTa
             lambda i: f"ends at byte {offset[i] + size[i]}, the .ibd has {ibd_bytes}",
             "the .ibd is cut off or belongs to another imzML",
         )
-    repaired = not np.array_equal(offset, stated_offset)
-    packed = tuple(each.zlib for each in formats)
-    kept = size if any(packed) else None
-    return ArrayTable(offset.copy(), length, kept, number, repaired, dtypes, packed)
+    early = filled & (offset < first)
+    if early.any():
+        _refuse(path, early, name, lambda i: f"starts at byte {offset[i]}, inside the UUID")
 
 
 def _checked_sizes(path, name, formats, dtypes, number, length, stated) -> np.ndarray:
@@ -158,15 +167,33 @@ def check_lengths(path: Path, mz: ArrayTable, intensity: ArrayTable) -> None:
         )
 
 
-def extent_doubts(mz: ArrayTable, intensity: ArrayTable, ibd_bytes: int) -> list[str]:
-    """Says what is odd about where arrays lie: repaired, overlapping, or leaving much unused."""
+def extent_doubts(
+    path: Path, mz: ArrayTable, intensity: ArrayTable, ibd_bytes: int, *, rounded: bool
+) -> list[str]:
+    """Says what is odd about where arrays lie: repaired, overlapping, or leaving much unused.
+
+    Args:
+        path: The file, for messages.
+        mz: The m/z arrays.
+        intensity: The intensity arrays.
+        ibd_bytes: Size of the binary file.
+        rounded: Whether numbers were in scientific notation, and may have lost digits.
+
+    Raises:
+        InputError: they have lost digits.
+    """
     doubts = []
     if mz.repaired or intensity.repaired:
         doubts.append("offsets had overflowed 32 bits and were repaired")
     start, size = _extents(mz, intensity)
     overlaps = int((start[1:] < np.maximum.accumulate(start + size)[:-1]).sum())
+    if overlaps and rounded:
+        why = f"have lost digits in scientific notation: {overlaps} arrays overlap others"
+        raise InputError(path, "external offsets", why, "write them as whole numbers")
     if overlaps:
         doubts.append(f"{overlaps} arrays overlap others in the .ibd")
+    if rounded:
+        doubts.append("some integers are in scientific notation, which may have lost digits")
     unused = 1 - (int(size.sum()) + 16) / ibd_bytes
     if unused > 0.01:
         doubts.append(f"{100 * unused:.2g} % of the .ibd belongs to no spectrum")

@@ -45,7 +45,7 @@ def verify(
     Raises:
         InputError: it differs.
     """
-    name = next((each for each in ("sha256", "sha1") if each in stated), None)
+    name = next((each for each in ("sha256", "sha1", "md5") if each in stated), None)
     if name is None:
         return None, None
     cached = cached and ibd.stat().st_size >= _LEAST_BYTES

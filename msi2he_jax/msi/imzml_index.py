@@ -13,7 +13,8 @@ from msi2he_jax.io_safety import LIMITS
 from msi2he_jax.msi.imzml_arrays import ArrayTable
 from msi2he_jax.msi.imzml_params import Param, XmlIndex, tag_of
 
-UUID, SHA1, SHA256 = "IMS:1000080", "IMS:1000091", "IMS:1000092"
+UUID = "IMS:1000080"
+CHECKSUMS = {"md5": "IMS:1000090", "sha1": "IMS:1000091", "sha256": "IMS:1000092"}
 CONTINUOUS, PROCESSED = "IMS:1000030", "IMS:1000031"
 COUNT_X, COUNT_Y, SIZE_X, SIZE_Y = "IMS:1000042", "IMS:1000043", "IMS:1000046", "IMS:1000047"
 _UM_PER_UNIT = {
@@ -35,7 +36,7 @@ _UM_PER_UNIT = {
     "micron": 1.0,
     "nm": 1e-3,
 }
-_IMPLAUSIBLE_UM = 2000.0
+_PLAUSIBLE_UM = (0.02, 2000.0)
 
 
 def find_ibd(path: Path) -> Path:
@@ -47,9 +48,12 @@ def find_ibd(path: Path) -> Path:
     exact = path.with_suffix(".ibd")
     if exact.is_file():
         return exact
-    for entry in sorted(path.parent.iterdir()):
-        if entry.stem == path.stem and entry.suffix.lower() == ".ibd" and entry.is_file():
-            return entry
+    beside = [each for each in sorted(path.parent.iterdir()) if each.suffix.lower() == ".ibd"]
+    for spelling in (str, str.lower):
+        alike = [each for each in beside if spelling(each.stem) == spelling(path.stem)]
+        found = [each for each in alike if each.is_file()]
+        if found:
+            return found[0]
     why = f"the binary file {exact.name} is not beside it"
     raise InputError(path, "ibd", why, "put both files in one folder under the same name")
 
@@ -99,12 +103,10 @@ def grid(xml: XmlIndex, path: Path, duplicates: str) -> tuple[np.ndarray, np.nda
     origin = np.array([x.min(), y.min()])
     width, height = int(x.max()) - int(x.min()) + 1, int(y.max()) - int(y.min()) + 1
     if width * height > LIMITS.grid_pixels:
-        far = int(np.argmax(np.abs(x - np.median(x)) + np.abs(y - np.median(y))))
         why = f"span a grid of {height} x {width} pixels for {len(x)} spectra"
-        hint = f"spectrum {far + 1} lies at x {x[far]}, y {y[far]}: is that right?"
-        raise InputError(path, "positions", why, hint)
+        raise InputError(path, "positions", why, f"{_farthest(x, y)}: is that right?")
     coordinates = np.stack([y - origin[1], x - origin[0]], axis=1)
-    doubts = _grid_doubts(xml, len(x) / (width * height))
+    doubts = _grid_doubts(xml, len(x) / (width * height), _farthest(x, y))
     flat = coordinates[:, 0] * width + coordinates[:, 1]
     order = np.argsort(flat, kind="stable")
     again = order[1:][np.diff(flat[order]) == 0]
@@ -124,7 +126,12 @@ def _duplicates(path, x, y, z, index: int, count: int, policy: str) -> str:
     return f"spectrum {index + 1} {why}; policy: {policy}"
 
 
-def _grid_doubts(xml: XmlIndex, filled: float) -> list[str]:
+def _farthest(x: np.ndarray, y: np.ndarray) -> str:
+    far = int(np.argmax(np.abs(x - np.median(x)) + np.abs(y - np.median(y))))
+    return f"spectrum {far + 1} lies at x {x[far]}, y {y[far]}"
+
+
+def _grid_doubts(xml: XmlIndex, filled: float, farthest: str) -> list[str]:
     doubts = []
     for name, code in (("x", COUNT_X), ("y", COUNT_Y)):
         stated = _number(_value([p for each in xml.scan_settings for p in each], code))
@@ -133,7 +140,8 @@ def _grid_doubts(xml: XmlIndex, filled: float) -> list[str]:
             span = values.max() - values.min() + 1
             doubts.append(f"the header allows {stated:g} pixels in {name}, the spectra span {span}")
     if filled < 0.05:
-        doubts.append(f"only {100 * filled:.2g} % of the grid's pixels were measured")
+        why = f"only {100 * filled:.2g} % of the grid's pixels were measured"
+        doubts.append(f"{why}; farthest out, {farthest}")
     return doubts
 
 
@@ -162,7 +170,10 @@ def one_tag(xml: XmlIndex, options: tuple[str, str], what: str) -> tuple[str | N
 
 def pixel_size_um(xml: XmlIndex) -> tuple[tuple[float, float] | None, list[str]]:
     """Returns the pixel size (y, x) in um, or None and a doubt that says why."""
-    sizes = {size for size in map(_one_pixel_size, xml.scan_settings) if size is not None}
+    try:
+        sizes = {size for size in map(_one_pixel_size, xml.scan_settings) if size is not None}
+    except ValueError as error:
+        return None, [f"no usable pixel size is stated: {error}"]
     if not sizes:
         return None, ["no usable pixel size is stated"]
     if len(sizes) > 1:
@@ -170,31 +181,48 @@ def pixel_size_um(xml: XmlIndex) -> tuple[tuple[float, float] | None, list[str]]
         return None, [f"scanSettings disagree about the pixel size: {listed} um"]
     y, x, bare = sizes.pop()
     doubts = []
-    if max(y, x) > _IMPLAUSIBLE_UM:
+    if not (_PLAUSIBLE_UM[0] <= min(y, x) and max(y, x) <= _PLAUSIBLE_UM[1]):
         unit = "no unit is stated, um is assumed" if bare else "as its unit says"
-        doubts.append(f"the pixel size of {y:g} x {x:g} um is implausibly large ({unit})")
+        size = "large" if max(y, x) > _PLAUSIBLE_UM[1] else "small"
+        doubts.append(f"the pixel size of {y:g} x {x:g} um is implausibly {size} ({unit})")
+    elif bare:
+        doubts.append(f"the pixel size of {y:g} x {x:g} has no unit, um is assumed")
     return (y, x), doubts
 
 
 def _one_pixel_size(settings: list[Param]) -> tuple[float, float, bool] | None:
-    size_x, bare_x = _length_um(settings, SIZE_X)
-    size_y, bare_y = _length_um(settings, SIZE_Y)
-    if math.isnan(size_y) and not any(param.accession == SIZE_Y for param in settings):
-        size_y = size_x
-    usable = 0 < size_x < math.inf and 0 < size_y < math.inf
-    return (size_y, size_x, bare_x or bare_y) if usable else None
+    """Returns (y, x, whether without a unit) of one scanSettings, None where it says nothing."""
+    x, y = (_length_um(settings, code) for code in (SIZE_X, SIZE_Y))
+    if x is None:
+        return None
+    y = x if y is None else y
+    return y[0], x[0], x[1] or y[1]
 
 
-def _length_um(settings: list[Param], code: str) -> tuple[float, bool]:
-    """Returns a length in um (NaN where absent or of unknown unit), and whether it had no unit."""
-    param = next((each for each in settings if each.accession == code), None)
-    if param is None:
-        return math.nan, False
-    if not (param.unit or param.unit_name):
-        return _number(param.value), True
-    by_code = _UM_PER_UNIT.get(param.unit)
-    factor = by_code or _UM_PER_UNIT.get(param.unit_name.strip().lower(), math.nan)
-    return _number(param.value) * factor, False
+def _length_um(settings: list[Param], code: str) -> tuple[float, bool] | None:
+    """Returns a length in um and whether it had no unit, None where absent.
+
+    Raises:
+        ValueError: it is not positive, its unit is no length, or two are stated.
+    """
+    stated = list(dict.fromkeys(param for param in settings if param.accession == code))
+    if not stated:
+        return None
+    if len({param.value for param in stated}) > 1:
+        raise ValueError(f"both {stated[0].value[:40]!r} and {stated[1].value[:40]!r} are")
+    value, units = _number(stated[0].value), [stated[0].unit, _spelled(stated[0].unit_name)]
+    if not 0 < value < math.inf:
+        raise ValueError(f"{stated[0].value[:40]!r} is not a positive number")
+    known = {_UM_PER_UNIT[unit] for unit in units if unit in _UM_PER_UNIT}
+    named = " ".join(repr(unit[:40]) for unit in units if unit)
+    if named and len(known) != 1:
+        raise ValueError(f"its unit {named} is {'contradictory' if known else 'no length'}")
+    return value * (known.pop() if known else 1.0), not named
+
+
+def _spelled(unit: str) -> str:
+    """Brings "micrometres", "Micrometer" and both letters mu to one spelling."""
+    return unit.strip().lower().replace("metre", "meter").replace("μ", "µ").removesuffix("s")
 
 
 def _value(params: list[Param], code: str) -> str:
@@ -210,5 +238,5 @@ def _number(text: str) -> float:
 
 def stated_checksums(xml: XmlIndex) -> dict[str, str]:
     """Returns the checksums the XML states for the binary file, by hashlib's name."""
-    found = {"sha1": _value(xml.file_content, SHA1), "sha256": _value(xml.file_content, SHA256)}
+    found = {name: _value(xml.file_content, code) for name, code in CHECKSUMS.items()}
     return {name: value.strip().lower() for name, value in found.items() if value.strip()}
