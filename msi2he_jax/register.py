@@ -6,12 +6,12 @@
         --to=msi|histology --out=FILE
 
 Writes DIR/SAMPLE/ (transform.json, its forms for ITK, elastix and OME-NGFF, tre.csv, the moving
-image, two overlays, the slide on the MSI's frame; ion images on the slide with --ions, spectra per
-region with --annotations), DIR/summary.csv and DIR/summary.json. The automatic method never sees a
-landmark; `eval` landmarks only ever score, and `fit` landmarks make the control-point affine that
-is printed beside. Where truth/SAMPLE/transform.json lies beside the manifest (simulate writes it),
-the error over all of the tissue is scored too. A section whose patient trained the generator is
-refused: what it synthesises there, it has learnt by heart.
+image, two overlays, uncertainty_um.npy and its picture, the slide on the MSI's frame; ion images
+on the slide with --ions, spectra per region with --annotations) and DIR/summary.csv and .json. The
+automatic method never sees a landmark; `eval` landmarks only ever score, and `fit` landmarks make
+the control-point affine printed beside. Where truth/SAMPLE/transform.json lies beside the manifest
+(simulate writes it), the error over all of the tissue is scored too. A section whose patient
+trained the generator is refused: what it synthesises there, it has learnt by heart.
 
 --init starts the search from a transform (transform.json, ITK .tfm, 3 x 3 numbers, landmarks.csv,
 or a folder with one of these per sample); --method=given takes it as it is. --apply moves any
@@ -47,6 +47,9 @@ flags.DEFINE_enum(
     **_DEFINED,
 )
 flags.DEFINE_boolean("deformable", False, "Bend what was found further into place.", **_DEFINED)
+flags.DEFINE_boolean(
+    "unknown_scale", False, "Search scales from 0.8 to 1.25: a pixel size is a guess.", **_DEFINED
+)
 flags.DEFINE_float("stiffness", 1.0, "How hard it is to bend, against usual.", **_DEFINED)
 flags.DEFINE_enum(
     "fit",
@@ -228,7 +231,7 @@ def _of_sample(path: Path, sample, flag: str) -> Path:
 def _register_one(values: flags.FlagValues, folder: Path, sample, model) -> dict:
     """Registers one section and writes its folder; returns its row of the summary."""
     from msi2he_jax.data.alignment import read_working_slide
-    from msi2he_jax.inference import carried, sections
+    from msi2he_jax.inference import carried, pairing, sections
     from msi2he_jax.inference.ions import parse_ions
     from msi2he_jax.inference.moving import moving_image
     from msi2he_jax.interop import section_files
@@ -266,9 +269,12 @@ def _register_one(values: flags.FlagValues, folder: Path, sample, model) -> dict
         "msi_um_per_px": float(moving.native_um.mean()),
         "seconds": seconds,
     }
+    precision = pairing.uncertainty_of(sample, moving, slide, matrix, field)
+    row |= precision.as_row()
     grids = carried.grids_of(moving, slide, values.out_um_per_px)
     found = Transform(matrix, field, _method(values), row, grids)
     section_files.write_found(folder, moving, slide, found, points)
+    section_files.write_uncertainty(folder, moving, precision)
     section_files.write_slide_on_msi(folder, sample, found)
     if values.ions:
         mz, grid = parse_ions(values.ions), grids["histology"]
@@ -317,6 +323,7 @@ def _fit(values: flags.FlagValues, landmarks, moving):
 def _find(values: flags.FlagValues, sample, moving, slide, fit):
     """Returns matrix and displacement by the method asked for, and how sure the search was."""
     from msi2he_jax.inference import sections
+    from msi2he_jax.registration.automatic import UNKNOWN_SCALE
     from msi2he_jax.registration.given import read_given
 
     if values.method == "control-points":
@@ -329,6 +336,7 @@ def _find(values: flags.FlagValues, sample, moving, slide, fit):
         if values.method == "given":
             return start.matrix, start.displacement, {}
     options = {"metric": values.metric, "seed": values.seed, "start": start and start.matrix}
+    options["scales"] = UNKNOWN_SCALE if values.unknown_scale else (1.0,)
     matrix, result = sections.align(sample, moving, slide, **options)
     names = ("score", "coarse_score", "runner_up", "ambiguous")
     return matrix, None, {name: getattr(result, name) for name in names}

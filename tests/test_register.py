@@ -90,9 +90,19 @@ def test_every_section_gets_its_files(out):
     expected = {"transform.json", "msi_to_histology.tfm", "histology_to_msi.tfm", "tre.csv"}
     expected |= {"moving.png", "overlay_checkerboard.png", "overlay_contour.png", "ngff.json"}
     expected |= {"elastix_msi_to_histology.txt", "elastix_histology_to_msi.txt"}
-    expected |= {"histology_on_msi.ome.tif"}
+    expected |= {"histology_on_msi.ome.tif", "uncertainty_um.npy", "uncertainty_um.png"}
     for name in names:
         assert {path.name for path in (out / name).iterdir()} == expected
+
+
+def test_uncertainty_is_on_the_moving_grid_and_in_the_table(out):
+    for row in json.loads((out / "summary.json").read_text())["samples"]:
+        spread = np.load(out / row["sample_id"] / "uncertainty_um.npy")
+        with Image.open(out / row["sample_id"] / "moving.png") as picture:
+            assert spread.shape == picture.size[::-1]
+        assert row["uncertainty_median_um"] == pytest.approx(np.nanmedian(spread), rel=1e-5)
+        assert 0 <= row["undetermined_share"] < 0.5
+        assert row["folding_fraction"] == 0 and row["failed"] is False
 
 
 def test_control_points_are_the_least_squares_fit(place, capsys):

@@ -6,9 +6,7 @@ import numpy as np
 
 from msi2he_jax.data.manifest import Sample
 from msi2he_jax.data.moving import MovingImage
-from msi2he_jax.errors import InputError
-from msi2he_jax.registration import transforms
-from msi2he_jax.registration.automatic import make_pair
+from msi2he_jax.inference import pairing
 from msi2he_jax.registration.deformable import DeformableResult, register_deformable
 from msi2he_jax.registration.slide import Slide
 from msi2he_jax.registration.transforms import Displacement
@@ -40,18 +38,8 @@ def bend(
     Raises:
         InputError: no tissue on the slide, or next to nothing measured.
     """
-    tissue, known = moving.masks()
-    images = moving.features, slide.density, tissue, slide.tissue
-    sizes = {"moving_um_per_px": moving.um_per_px, "fixed_um_per_px": slide.um_per_px}
-    try:
-        pair = make_pair(*images, **sizes, moving_valid=known)
-    except InputError as error:
-        names = {"moving": sample.imzml, "fixed": sample.histology}
-        path = names.get(error.path, error.path)
-        raise InputError(path, error.field, error.why, error.hint) from error
-    into_crop = transforms.from_parts(np.eye(2), -slide.origin_um)
-    from_grid = transforms.from_parts(np.eye(2), moving.origin_um)
-    inner = transforms.compose(into_crop, matrix, from_grid)
+    pair = pairing.picture_pair(sample, moving, slide)
+    inner = pairing.into_pictures(matrix, moving, slide)
     result = register_deformable(pair, inner, metric=metric, stiffness=stiffness)
     field = result.displacement
     return field and field.shifted(moving.origin_um), result

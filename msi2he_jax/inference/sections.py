@@ -14,9 +14,10 @@ from msi2he_jax.data.manifest import Sample
 from msi2he_jax.data.moving import MovingImage
 from msi2he_jax.errors import InputError
 from msi2he_jax.histology import tissue_mask
+from msi2he_jax.inference.pairing import into_files, picture_pair
 from msi2he_jax.io_safety import sha256
 from msi2he_jax.registration import control_points, transforms
-from msi2he_jax.registration.automatic import AffineResult, register_affine
+from msi2he_jax.registration.automatic import AffineResult, register_cohort
 from msi2he_jax.registration.export import read_transform
 from msi2he_jax.registration.landmarks import Landmarks, read_landmarks
 from msi2he_jax.registration.scores import (
@@ -106,6 +107,7 @@ def align(
     metric: str = "mi",
     seed: int = 0,
     start: np.ndarray | None = None,
+    scales: Sequence[float] = (1.0,),
 ) -> tuple[np.ndarray, AffineResult]:
     """Aligns a section to its slide without landmarks.
 
@@ -113,9 +115,10 @@ def align(
         sample: Named where it cannot be done.
         moving: The MSI's picture.
         slide: The slide at working resolution.
-        metric: `mi` or `ncc`.
+        metric: `mi`, `ncc` or `ngf`.
         seed: Of the starting angles.
         start: `[3, 3]` float, a guess to search around, imzML frame to slide frame, um; or None.
+        scales: Factors to try on the pixel sizes' ratio; `automatic.UNKNOWN_SCALE` for a guess.
 
     Returns:
         `[3, 3]` float64, imzML frame to slide frame, acting on (y, x, 1), um; and the search.
@@ -123,22 +126,9 @@ def align(
     Raises:
         InputError: no tissue on the slide, or next to nothing measured.
     """
-    tissue, known = moving.masks()
-    images = moving.features, slide.density, tissue, slide.tissue
-    sizes = {"moving_um_per_px": moving.um_per_px, "fixed_um_per_px": slide.um_per_px}
-    if start is not None:
-        into_crop = transforms.from_parts(np.eye(2), -slide.origin_um)
-        from_grid = transforms.from_parts(np.eye(2), moving.origin_um)
-        sizes["start"] = transforms.compose(into_crop, start, from_grid)
-    try:
-        result = register_affine(*images, **sizes, moving_valid=known, metric=metric, seed=seed)
-    except InputError as error:
-        names = {"moving": sample.imzml, "fixed": sample.histology}
-        path = names.get(error.path, error.path)
-        raise InputError(path, error.field, error.why, error.hint) from error
-    from_crop = transforms.from_parts(np.eye(2), slide.origin_um)
-    into_grid = transforms.from_parts(np.eye(2), -moving.origin_um)
-    return transforms.compose(from_crop, result.matrix, into_grid), result
+    pair = picture_pair(sample, moving, slide, start)
+    result = register_cohort([pair], metric=metric, seed=seed, scales=scales)[0]
+    return into_files(result.matrix, moving, slide), result
 
 
 def centered(moving: MovingImage, slide: Slide) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 
 from msi2he_jax.data.manifest import Sample
 from msi2he_jax.inference.carried import ions_on_slide, slide_on_msi
@@ -15,14 +16,17 @@ from msi2he_jax.inference.pictures import overlays
 from msi2he_jax.inference.regions import region_table
 from msi2he_jax.interop.ome_tiff import write_ome_tiff
 from msi2he_jax.interop.png import write_png
+from msi2he_jax.io_safety import atomic_file
 from msi2he_jax.registration.export import Transform, write_transform
 from msi2he_jax.registration.overlay import to_rgb
 from msi2he_jax.registration.scores import target_registration_error
 from msi2he_jax.registration.slide import Slide
 from msi2he_jax.registration.summary import write_errors, write_rows
+from msi2he_jax.registration.uncertainty import Uncertainty
 
 SLIDE_ON_MSI = "histology_on_msi.ome.tif"
 IONS_ON_SLIDE = "ions_on_histology.ome.tif"
+UNCERTAINTY = "uncertainty_um.npy"
 REGIONS, REGION_MASKS = "regions.csv", "regions_on_msi.ome.tif"
 
 
@@ -56,6 +60,23 @@ def write_found(
     write_png(folder / name, picture, um_per_px=float(moving.um_per_px[1]), **marks)
     for name, image in overlays(moving, picture, slide, matrix, field).items():
         write_png(folder / f"overlay_{name}.png", image, um_per_px=slide.um_per_px, **marks)
+
+
+def write_uncertainty(folder: Path, moving: MovingImage, found: Uncertainty) -> None:
+    """Writes where the images determine the alignment: a picture (dark is sure) and the numbers.
+
+    Args:
+        folder: An existing folder.
+        moving: Gives the pixel size.
+        found: The spread on the moving picture; NaN, off the tissue, is drawn white.
+    """
+    with atomic_file(folder / UNCERTAINTY) as temporary, open(temporary, "wb") as file:
+        np.save(file, found.spread_um)
+    shown = colormaps["magma"](np.nan_to_num(found.spread_um) / found.limit_um, bytes=True)[..., :3]
+    pixels = np.where(np.isfinite(found.spread_um)[..., None], shown, 255).astype(np.uint8)
+    words = f"uncertainty of the alignment, black 0 to yellow {found.limit_um:.0f} um per axis"
+    path = folder / f"{Path(UNCERTAINTY).stem}.png"
+    write_png(path, pixels, um_per_px=float(moving.um_per_px[1]), description=words)
 
 
 def write_slide_on_msi(folder: Path, sample: Sample, found: Transform) -> None:

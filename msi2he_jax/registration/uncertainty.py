@@ -46,6 +46,14 @@ class Uncertainty:
     median_um: float
     undetermined: float
 
+    def as_row(self) -> dict[str, float]:
+        """Returns what a table of sections says of it."""
+        return {
+            "uncertainty_median_um": self.median_um,
+            "uncertainty_limit_um": self.limit_um,
+            "undetermined_share": self.undetermined,
+        }
+
 
 def estimate_uncertainty(
     pair: Pair, matrix: np.ndarray, displacement: Displacement | None = None
