@@ -13,6 +13,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -136,10 +137,20 @@ def _build(folder: Path, examples: dict[str, Iterator[dict]], channels: int) -> 
     builder = _builder_class(tfds, examples, channels)(data_dir=folder / "build")
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints; what is said is the verb's.
-        builder.download_and_prepare(file_format="array_record", download_config=config)
+        try:
+            builder.download_and_prepare(file_format="array_record", download_config=config)
+        except RuntimeError as error:
+            raise _not_written(folder, error) or error from error
     for path in (folder / "build" / NAME / VERSION).iterdir():
         os.replace(path, folder / path.name)
     shutil.rmtree(folder / "build")
+
+
+def _not_written(folder: Path, error: RuntimeError) -> InputError | None:
+    """Returns what to raise where the library says that it could not write; None otherwise."""
+    why = re.search(r"write\(\) failed: ([^;]+)", str(error))
+    hint = "what was there is kept; make room and run again"
+    return InputError(folder, "", f"cannot be written: {why[1]}", hint) if why else None
 
 
 def _builder_class(tfds, examples: dict[str, Iterator[dict]], channels: int) -> type:

@@ -85,35 +85,32 @@ def managers(run_dir: str | os.PathLike) -> Iterator[dict[str, ocp.CheckpointMan
     root = Path(run_dir).resolve() / "checkpoints"
     options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
     opened = {kind: ocp.CheckpointManager(root / kind, options=options) for kind in KINDS}
-    with _one_line_errors():
-        try:
-            yield opened
-            for manager in opened.values():
-                _seal(manager)
-        finally:
-            for manager in opened.values():
-                with contextlib.suppress(Exception):  # It was said before, or everything is sealed.
-                    manager.close()
+    _quieten()
+    try:
+        yield opened
+        for manager in opened.values():
+            _seal(manager)
+    finally:
+        for manager in opened.values():
+            with contextlib.suppress(Exception):  # It was said before, or everything is sealed.
+                manager.close()
 
 
-@contextlib.contextmanager
-def _one_line_errors() -> Iterator[None]:
+def _quieten() -> None:
     """Keeps off the terminal the pages that Orbax and its driver write of a failing disk.
 
-    What failed is raised once more in `_seal`, and said there.
+    What failed is raised once more in `_seal`, and said there. Some of it is written long after the
+    save, when objects are collected: what is set here stays.
     """
-
-    def ours(record: logging.LogRecord) -> bool:
-        return "orbax" not in record.pathname
-
-    logger = logging.getLogger("absl")
-    logger.addFilter(ours)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_not_of_a_save)
     if sys.unraisablehook is not _unraisable:
         sys.unraisablehook = _unraisable
-    try:
-        yield
-    finally:
-        logger.removeFilter(ours)
+
+
+def _not_of_a_save(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return "orbax" not in record.pathname and "RESOURCE_EXHAUSTED" not in str(error)
 
 
 def _unraisable(unraisable) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,10 +33,13 @@ class Monitor:
         path = Path(run_dir) / "metrics.jsonl"
         _drop_after(path, step)
         self._lines = path.open("a", encoding="utf-8")
+        self._fault: BaseException | None = None
+        self._hook, threading.excepthook = threading.excepthook, self._remember
         self._events = SummaryWriter(str(Path(run_dir) / "events"), purge_step=step + 1)
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Adds one line `{"step", "split", name: value}`; what is not finite is null."""
+        self._raise()
         numbers = {name: float(value) for name, value in values.items()}
         plain = {name: x if math.isfinite(x) else None for name, x in numbers.items()}
         self._lines.write(json.dumps({"step": step, "split": split, **plain}) + "\n")
@@ -51,8 +55,23 @@ class Monitor:
 
     def close(self) -> None:
         """Closes the files."""
-        self._lines.close()
-        self._events.close()
+        try:
+            self._lines.close()
+            self._events.close()
+        finally:
+            threading.excepthook = self._hook
+        self._raise()
+
+    def _remember(self, thread) -> None:
+        """Keeps what ended the thread that writes events: it is raised where it can be caught."""
+        if isinstance(thread.exc_value, OSError):
+            self._fault = thread.exc_value
+        else:
+            self._hook(thread)
+
+    def _raise(self) -> None:
+        if self._fault is not None:
+            raise self._fault
 
     def __enter__(self) -> Monitor:
         return self

@@ -9,7 +9,7 @@ import pathlib
 import rounds
 
 EVERY = 50
-WARM_UP = 0.25  # Part of the run after which memory is watched.
+WARM_UP = 0.5  # Part of the run after which memory is watched.
 
 
 def campaign(count: int, seed: int, folder: pathlib.Path) -> dict:
@@ -45,9 +45,9 @@ def _every(count: int) -> dict[str, int]:
     return {
         "steps": count,
         "steps_per_call": 10,
-        "eval_every": 100,
-        "checkpoint_every": 100,
-        "image_every": max(100, count // 4),
+        "eval_every": 500,
+        "checkpoint_every": 500,
+        "image_every": 1000,
     }
 
 
