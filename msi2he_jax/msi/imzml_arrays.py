@@ -187,11 +187,14 @@ def extent_doubts(
         doubts.append("offsets had overflowed 32 bits and were repaired")
     start, size = _extents(mz, intensity)
     overlaps = int((start[1:] < np.maximum.accumulate(start + size)[:-1]).sum())
-    if overlaps and rounded:
-        why = f"have lost digits in scientific notation: {overlaps} arrays overlap others"
+    repeats = int((intensity.length > 0).sum()) - len(_extents(intensity)[0])
+    if rounded and (overlaps or repeats):
+        why = f"have lost digits in scientific notation: {overlaps + repeats} arrays overlap others"
         raise InputError(path, "external offsets", why, "write them as whole numbers")
     if overlaps:
         doubts.append(f"{overlaps} arrays overlap others in the .ibd")
+    if repeats:
+        doubts.append(f"{repeats} spectra have the very intensities of another")
     if rounded:
         doubts.append("some integers are in scientific notation, which may have lost digits")
     unused = 1 - (int(size.sum()) + 16) / ibd_bytes
@@ -200,9 +203,9 @@ def extent_doubts(
     return doubts
 
 
-def _extents(mz: ArrayTable, intensity: ArrayTable) -> tuple[np.ndarray, np.ndarray]:
+def _extents(*tables: ArrayTable) -> tuple[np.ndarray, np.ndarray]:
     """Returns first byte and size of each different place that arrays take, in file order."""
-    parts = [(each.offset, each.sizes(), each.length > 0) for each in (mz, intensity)]
+    parts = [(each.offset, each.sizes(), each.length > 0) for each in tables]
     start = np.concatenate([offset[filled] for offset, _, filled in parts])
     size = np.concatenate([bytes_[filled] for _, bytes_, filled in parts])
     order = np.lexsort((size, start))

@@ -207,9 +207,8 @@ class _Reader:
 
     def _open_scope(self, name: str, attributes: dict[str, str]) -> None:
         if name == "spectrum" and self.stack:
-            raise InputError(
-                self.path, f"spectrum {self._spectrum()}", f"is inside a {self.stack[-1][0]}"
-            )
+            why = f"is inside another element, {self.stack[-1][0]}"
+            raise InputError(self.path, f"spectrum {self._spectrum()}", why)
         self.stack.append((name, []))
         if name == "referenceableParamGroup":
             self.group_id = attributes.get("id", "")
@@ -245,9 +244,8 @@ class _Reader:
     def _end_header(self, name: str, params: list[Param]) -> None:
         self.kept += len(params)
         if self.kept > _MOST_HEADER_PARAMS:
-            raise InputError(
-                self.path, name, f"is one of more than {_MOST_HEADER_PARAMS} parameters"
-            )
+            why = f"has more than {_MOST_HEADER_PARAMS} parameters in all"
+            raise InputError(self.path, "header", why)
         if name == "fileContent":
             self.file_content += params
         elif name == "referenceableParamGroup":
@@ -286,10 +284,11 @@ class _Reader:
         return found[0]
 
     def _format_number(self, formats: tuple[ArrayFormat, ArrayFormat]) -> int:
-        if len(self.formats) > _MOST_FORMATS:
+        number = self.formats.setdefault(formats, len(self.formats))
+        if number >= _MOST_FORMATS:
             why = f"stores arrays in more than {_MOST_FORMATS} different forms"
             raise InputError(self.path, f"spectrum {self._spectrum()}", why)
-        return self.formats.setdefault(formats, len(self.formats))
+        return number
 
     def _integer(self, params: list[Param], code: str, absent: int | None = None) -> int:
         """Returns the integer stated for a code, `absent` where there is none."""
