@@ -6,6 +6,7 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+pytest.register_assert_rewrite("imzml_pair")
 from imzml_pair import Pair  # noqa: E402
 
 
