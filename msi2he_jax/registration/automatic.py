@@ -190,7 +190,7 @@ def register_cohort(
     results: list[AffineResult | None] = [None] * len(pairs)
     for indices in _batches(pairs, batch):
         chosen = [pairs[i] for i in indices]
-        for i, result in zip(indices, _register_alike(chosen, metric, seed, scales, batch)):
+        for i, result in zip(indices, _register_alike(chosen, metric, seed, scales)):
             results[i] = result
     return results
 
@@ -205,10 +205,15 @@ def _batches(pairs: Sequence[Pair], size: int) -> list[list[int]]:
     return [g[k : k + size] for g in groups.values() for k in range(0, len(g), size)]
 
 
-def _register_alike(pairs: list[Pair], metric: str, seed: int, scales, batch: int):
-    """Aligns one batch; several are filled up to its full size, which compiles once."""
+def batch_size(count: int) -> int:
+    """Returns the power of two that holds a batch: few sizes, few compilations."""
+    return 1 << (count - 1).bit_length()
+
+
+def _register_alike(pairs: list[Pair], metric: str, seed: int, scales):
+    """Aligns one batch, filled up to one of few sizes, each of which compiles once."""
     count = len(pairs)
-    pairs = pairs + [pairs[-1]] * (batch - count if count > 1 else 0)
+    pairs = pairs + [pairs[-1]] * (batch_size(count) - count)
     levels = _useful_levels(pairs[0])
     linears, shifts = _coarse(pairs, seed, scales, levels[0].poses)
     history = []

@@ -19,7 +19,7 @@ import optax
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.registration import canvas, similarity, transforms, velocity
-from msi2he_jax.registration.automatic import METRICS, Pair
+from msi2he_jax.registration.automatic import METRICS, Pair, batch_size
 from msi2he_jax.registration.transforms import Displacement
 
 BINS = 16
@@ -121,7 +121,7 @@ def deform_cohort(
         todo = [i for i in range(len(pairs)) if i not in results or results[i].kept_affine]
         for chosen in _batches([pairs[i] for i in todo], todo, batch):
             one = [(pairs[i], matrices[i]) for i in chosen]
-            results |= dict(zip(chosen, _deform(one, metric, factor * stiffness, batch)))
+            results |= dict(zip(chosen, _deform(one, metric, factor * stiffness)))
     return [results[i] for i in range(len(pairs))]
 
 
@@ -144,9 +144,9 @@ def _useful_levels(pair: Pair) -> list[Level]:
     return [x for x in LEVELS if x.px <= LEVELS[1].px or 2 * _radius_um(pair) / x.px > finest]
 
 
-def _deform(chosen, metric: str, stiffness: float, batch: int) -> list[DeformableResult]:
-    """Fits one batch; several pairs are filled up to its full size, which compiles once."""
-    filled = [*chosen, *[chosen[-1]] * (batch - len(chosen) if len(chosen) > 1 else 0)]
+def _deform(chosen, metric: str, stiffness: float) -> list[DeformableResult]:
+    """Fits one batch, filled up to one of few sizes, each of which compiles once."""
+    filled = [*chosen, *[chosen[-1]] * (batch_size(len(chosen)) - len(chosen))]
     levels = _useful_levels(filled[0][0])
     coefficients = np.zeros((len(filled), levels[0].controls, levels[0].controls, 2), np.float32)
     weight = np.float32(stiffness * STIFFNESS[metric])

@@ -1,0 +1,211 @@
+"""What moves against how it is registered:  python -m benchmarks.bench_register [--run=RUN]
+
+Simulated cohorts with known truth: `easy` (within 10 degrees, not mirrored), `rotated+mirrored`
+(any angle, every third mirrored), `warped` (smooth warp up to 5 MSI px), `partial tissue` (60 % of
+the section measured). For `synthetic`, RUN is a generator trained on the first 24 sections of the
+same simulation (`make demo` does); the pairs are of other patients. Errors are over every measured
+pixel on tissue, success is a median below 2 MSI px, Dice compares the slide's tissue as drawn by
+the transform found and by the true one. Each cell is kept in --out, so a stopped run goes on.
+
+  --pairs=N --cohorts=A,B --views=synthetic,pca,umap,ion:MZ --methods=A,B --quick --speed --save
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import pathlib
+import time
+
+import numpy as np
+
+from benchmarks import harness, registration_methods, registration_pairs
+from benchmarks.registration_methods import METHODS
+from benchmarks.registration_pairs import COHORTS, Case
+from msi2he_jax.io_safety import read_json, write_json
+from msi2he_jax.registration import scores, transforms
+
+COLUMNS = {
+    "success": "{:.0%}",
+    "median_um": "{:.1f}",
+    "median_px": "{:.2f}",
+    "p90_um": "{:.1f}",
+    "p90_px": "{:.2f}",
+    "rtre": "{:.4f}",
+    "dice": "{:.3f}",
+    "folding": "{:.3%}",
+    "wall_s": "{:.2f}",
+    "cpu_s": "{:.2f}",
+}
+SPEED_PAIRS = 32
+
+
+def judge(case: Case, matrix, displacement) -> dict:
+    """Scores one transform against the truth."""
+    errors = scores.target_registration_error(
+        matrix, displacement, case.msi_yx_um, case.histology_yx_um
+    )
+    sizes = {"msi_um_per_px": case.native_um, "fixed_diagonal_um": case.diagonal_um}
+    found = scores.summarize_tre(errors, **sizes) | scores.smoothness(matrix, displacement)
+    return found | {"sample_id": case.name, "dice": tissue_dice(case, matrix, displacement)}
+
+
+def tissue_dice(case: Case, matrix, displacement) -> float:
+    """Overlap of the slide's tissue on the MSI's measured pixels, as found and as it is."""
+    side = case.pair.fixed
+    grid = transforms.pixel_centers(case.pair.moving.valid.shape, case.pair.moving.um_per_px)
+    found = transforms.apply_transform(matrix, displacement, grid[case.pair.moving.mask])
+    index = np.floor(found / side.um_per_px).astype(int)
+    inside = np.all((index >= 0) & (index < side.mask.shape), axis=1)
+    drawn = np.zeros(len(index), bool)
+    drawn[inside] = side.mask[tuple(index[inside].T)]
+    true = np.zeros(case.pair.moving.valid.shape, bool)
+    at = np.floor(case.msi_yx_um / case.pair.moving.um_per_px).astype(int)
+    true[tuple(at.T)] = True
+    return scores.dice(drawn, true[case.pair.moving.mask])
+
+
+def measure(cases: list[Case], method: str) -> list[dict]:
+    """Registers all pairs once untimed where it compiles, once timed; seconds are per pair."""
+    call = METHODS[method][0]
+    if method.startswith("ours"):
+        call(cases)
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = call(cases)
+    spent = {
+        "wall_s": (time.perf_counter() - wall) / len(cases),
+        "cpu_s": (time.process_time() - cpu) / len(cases),
+    }
+    return [judge(case, *each) | spent for case, each in zip(cases, found, strict=True)]
+
+
+def condense(rows: list[dict]) -> dict:
+    """One cell of the table: medians over pairs."""
+    of = {
+        "median_um": "tre_median_um",
+        "median_px": "tre_median_msi_px",
+        "p90_um": "tre_p90_um",
+        "p90_px": "tre_p90_msi_px",
+        "rtre": "rtre_median",
+        "dice": "dice",
+        "wall_s": "wall_s",
+        "cpu_s": "cpu_s",
+    }
+    cell = {name: float(np.median([row[key] for row in rows])) for name, key in of.items()}
+    cell["folding"] = float(np.mean([row["folding_fraction"] for row in rows]))
+    cell["success"] = float(np.mean([row["success"] for row in rows]))
+    return cell | {"pairs": len(rows), "cohort_scores": scores.cohort_scores(rows)}
+
+
+def cell_file(options, cohort: str, view: str, method: str) -> pathlib.Path:
+    """Where a cell is kept; another run, number of pairs or seed is another cell."""
+    run = options.run if view == "synthetic" else ""
+    key = "|".join(map(str, (cohort, view, method, options.pairs, options.seed, run)))
+    name = "".join(c if c.isalnum() else "-" for c in f"{cohort}_{view}_{method}")
+    return options.out / f"{name}_{hashlib.sha256(key.encode()).hexdigest()[:8]}.json"
+
+
+def table(options) -> list[dict]:
+    """Measures what is not there yet, cell by cell."""
+    rows = []
+    for cohort in options.cohorts:
+        for number, view in enumerate(options.views):
+            made: list[Case] = []
+            for method in options.methods:
+                if not METHODS[method][1] and number:
+                    continue  # it does not look at the view
+                path = cell_file(options, cohort, view, method)
+                if not path.is_file():
+                    made = made or list(_cases(options, cohort, view))
+                    write_json(path, {"pairs": measure(made, method)})
+                shown = view if METHODS[method][1] else "any"
+                row = {"cohort": cohort, "view": shown, "method": method}
+                rows.append(row | condense(read_json(path)["pairs"]))
+                print(line(rows[-1]), flush=True)
+    return rows
+
+
+def _cases(options, cohort: str, view: str):
+    return registration_pairs.cases(
+        cohort, view, folder=options.out, run=options.run, count=options.pairs, seed=options.seed
+    )
+
+
+def line(row: dict) -> str:
+    """Returns a row of the Markdown table."""
+    cells = [row["cohort"], row["view"], row["method"]]
+    cells += [form.format(row[name]) for name, form in COLUMNS.items()]
+    return f"| {' | '.join(cells)} |"
+
+
+def speed(options) -> dict:
+    """Times a cohort of 32 pairs with ours and with SimpleITK's 12x2 starts, in one run."""
+    options.pairs = SPEED_PAIRS
+    cases = list(_cases(options, "rotated+mirrored", "pca"))
+    wanted = ("ours affine", "SimpleITK affine, 12x2 starts")
+    variants = [
+        harness.Variant(name, lambda name=name: METHODS[name][0](cases), SPEED_PAIRS, k > 0)
+        for k, name in enumerate(wanted)
+    ]
+    rows = harness.measure(variants, rounds=1)
+    for row in rows:
+        print(
+            f"{row['name']}: {row['median_s']:.1f} s for {SPEED_PAIRS} pairs, {row['ratio']:.2f}x"
+        )
+    return {"unit": f"pairs at {registration_methods.CANVAS_PX} px", "rows": rows}
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--run", help="trained run, for the synthetic view")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/bench_register"))
+    parser.add_argument("--pairs", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cohorts", default=",".join(COHORTS))
+    parser.add_argument(
+        "--views", help="default: pca, umap, ion:885.5499, and synthetic with --run"
+    )
+    parser.add_argument("--methods", help="names of the table, separated by semicolons")
+    parser.add_argument("--quick", action="store_true", help="2 pairs, easy, pca only")
+    parser.add_argument("--speed", action="store_true", help="only the time of 32 pairs")
+    parser.add_argument("--save", action="store_true", help="also write benchmarks/results")
+    options = parser.parse_args(arguments)
+    views = ["synthetic"] * bool(options.run) + ["pca", "umap", "ion:885.5499"]
+    options.views = options.views.split(",") if options.views else views
+    options.cohorts = options.cohorts.split(",")
+    options.methods = options.methods.split(";") if options.methods else list(METHODS)
+    if options.quick:
+        options.pairs, options.cohorts, options.views = 2, ["easy"], ["pca"]
+    _check(parser, options)
+    return options
+
+
+def _check(parser, options) -> None:
+    for name, known in (("cohorts", COHORTS), ("methods", METHODS)):
+        if unknown := set(getattr(options, name)) - set(known):
+            parser.error(f"--{name}: {', '.join(sorted(unknown))} not among {', '.join(known)}")
+    if "synthetic" in options.views and not options.run:
+        parser.error("--run: is required for the synthetic view")
+    if options.pairs < 1:
+        parser.error("--pairs: must be at least 1")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints the table and keeps its cells."""
+    options = parse([] if arguments is None else arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.speed:
+        tables = {"cohort of 32 pairs": speed(options)}
+    else:
+        print(f"| cohort | view | method | {' | '.join(COLUMNS)} |")
+        print("|" + "---|" * (len(COLUMNS) + 3))
+        tables = {"views and methods": {"unit": "pairs", "rows": table(options)}}
+    if options.save:
+        harness.save("register_speed" if options.speed else "register", tables)
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1:])
