@@ -1,9 +1,15 @@
 """A user's mistake is one line on stderr and exit code 2; a fault of the program is not hidden."""
 
+import os
+import signal
+import subprocess
+import sys
+import threading
+
 import pytest
 from absl import flags
 
-from msi2he_jax import cli
+from msi2he_jax import cli, io_safety
 from msi2he_jax.errors import InputError
 
 
@@ -21,6 +27,20 @@ def main():
         cli.require_range(values, "sections", 1, 99)
         if values.out == "interrupt":
             raise KeyboardInterrupt
+        if values.out == "terminate":
+            os.kill(os.getpid(), signal.SIGTERM)
+        if values.out == "full":
+            raise OSError(28, "No space left on device")
+        if values.out == "memory":
+            raise MemoryError("Unable to allocate 8 EiB")
+        if values.out == "absent":
+            raise FileNotFoundError(2, "No such file or directory", "a.txt")
+        if values.out == "socket":
+            raise OSError(111, "Connection refused")
+        if values.out == "pipe":
+            raise BrokenPipeError
+        if values.out == "limits":
+            print(io_safety.LIMITS.xml_depth)
         if values.out == "fault":
             raise KeyError("a fault")
         if values.out == "attribute":
@@ -84,3 +104,52 @@ def test_help_lists_flags_with_defaults(main, capsys):
 def test_dashes_and_underscores_are_alike(main, capsys, flag):
     assert main(["--out=x_-", flag]) == 0
     assert capsys.readouterr().out.endswith("profile\n")
+
+
+@pytest.mark.parametrize(
+    ("out", "code", "line"),
+    [
+        ("terminate", 75, "stopped by SIGTERM; what was complete is kept"),
+        ("full", 2, "the output cannot be written: No space left on device (what was complete is"),
+        ("memory", 2, "there is not enough memory for this (Unable to allocate 8 EiB)"),
+        ("absent", 2, "a.txt: No such file or directory"),
+    ],
+)
+def test_what_the_computer_says_is_one_line(main, capsys, out, code, line):
+    before = signal.getsignal(signal.SIGTERM)
+    assert main([f"--out={out}"]) == code
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {line}") and printed.count("\n") == 1
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_an_unknown_fault_of_the_system_is_shown(main):
+    with pytest.raises(OSError, match="Connection refused"):
+        main(["--out=socket"])
+
+
+def test_limits_are_flags(main, capsys):
+    assert main(["--out=limits", "--limits.xml_depth=3"]) == 0
+    assert capsys.readouterr().out.startswith("3\n")
+    assert main(["--out=limits"]) == 0
+    assert capsys.readouterr().out.startswith("100\n")
+    assert main(["--out=x", "--limits.xml_depth=0"]) == 2
+    assert main(["--out=x", "--limits.xml_dept=9"]) == 2
+    assert "did you mean --limits.xml_depth?" in capsys.readouterr().err
+
+
+def test_a_verb_may_run_in_a_thread(main):
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(main(["--out=x"])))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    code = "import sys; from msi2he_jax import simulate; sys.exit(simulate.main(['--help']))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -1,5 +1,13 @@
 """A file is whole or absent, a path stays inside, a damaged JSON names its line."""
 
+import csv
+import dataclasses
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -10,6 +18,11 @@ from msi2he_jax.errors import InputError
 def test_error_is_one_line():
     error = InputError("a\nb.csv", "x_um", "found \u202e 'k'", "write a number")
     assert str(error) == "a\\nb.csv: x_um: found \\u202e 'k' (write a number)"
+
+
+def test_error_crosses_to_another_process():
+    error = pickle.loads(pickle.dumps(InputError("a", "b", "c", "d")))
+    assert (error.path, error.field, error.why, error.hint) == ("a", "b", "c", "d")
 
 
 def test_absent_file_names_its_neighbour(tmp_path):
@@ -87,3 +100,166 @@ def test_write_where_no_folder_can_be(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         io_safety.write_json(tmp_path / "file" / "v.json", {})
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_pipes_and_devices_are_no_files(tmp_path, make):
+    make(tmp_path / "x")
+    with pytest.raises(InputError, match="is not a regular file"):
+        io_safety.existing_file(tmp_path / "x")
+
+
+def test_unreadable_file(tmp_path, monkeypatch):
+    (tmp_path / "x").touch()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match="cannot be read"):
+        io_safety.existing_file(tmp_path / "x")
+
+
+def test_names_that_cannot_be(tmp_path):
+    with pytest.raises(InputError, match="no such file: File name too long"):
+        io_safety.existing_file(tmp_path / ("x" * 1000))
+    with pytest.raises(InputError, match="no such folder"):
+        io_safety.existing_folder(tmp_path / "x")
+    with pytest.raises(InputError, match=r"the folder .* does not exist either"):
+        io_safety.existing_file(tmp_path / "x" / "y")
+    assert io_safety.existing_folder(tmp_path) == tmp_path
+    assert io_safety.inside(tmp_path, "a/../b") == tmp_path / "b"
+
+
+def test_text_that_is_too_large_or_no_text(tmp_path):
+    (tmp_path / "x").write_bytes(b"\xef\xbb\xbfabc")
+    assert io_safety.read_text(tmp_path / "x") == "abc"
+    with io_safety.changed_limits(text_bytes=6):
+        assert io_safety.read_text(tmp_path / "x") == "abc"
+    with io_safety.changed_limits(text_bytes=5), pytest.raises(InputError, match="larger than 5 b"):
+        io_safety.read_text(tmp_path / "x")
+    (tmp_path / "x").write_bytes(b"\xff")
+    with pytest.raises(InputError, match="is not UTF-8 text"):
+        io_safety.read_text(tmp_path / "x")
+
+
+def test_limits_reach_other_processes_and_come_back():
+    code = "from msi2he_jax.io_safety import LIMITS; print(LIMITS.xml_depth, LIMITS.text_bytes)"
+    before = dataclasses.asdict(io_safety.LIMITS)
+
+    def elsewhere():
+        words = [sys.executable, "-c", code]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+
+    with io_safety.changed_limits(xml_depth=7):
+        with io_safety.changed_limits(text_bytes=9):
+            assert elsewhere() == ["7", "9"]
+        assert elsewhere() == ["7", str(before["text_bytes"])]
+        with io_safety.changed_limits():
+            assert io_safety.LIMITS.xml_depth == 7
+    assert dataclasses.asdict(io_safety.LIMITS) == before
+    assert "MSI2HE_LIMITS" not in os.environ
+
+
+@pytest.mark.parametrize("number", io_safety.FULL)
+def test_a_full_disk_is_one_line_and_the_old_stays(tmp_path, number):
+    (tmp_path / "x").write_text("old")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "old").touch()
+    full = OSError(number, os.strerror(number))
+    with (
+        pytest.raises(InputError, match="cannot be written: "),
+        io_safety.atomic_file(tmp_path / "x"),
+    ):
+        raise full
+    overwriting = io_safety.atomic_folder(tmp_path / "d", overwrite=True)
+    with pytest.raises(InputError, match="what was there is kept"), overwriting:
+        raise full
+    assert (tmp_path / "x").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["d", "old", "x"]
+
+
+@pytest.mark.parametrize("opened", [io_safety.atomic_file, io_safety.atomic_folder])
+def test_other_faults_are_not_the_disk_s(tmp_path, opened):
+    with pytest.raises(FileNotFoundError), opened(tmp_path / "x"):
+        raise FileNotFoundError(2, "No such file")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_step_of_writing_may_fail(tmp_path, monkeypatch):
+    """Each call to the system fails in turn: the old content stays, and nothing else."""
+    for name in ("fsync", "chmod", "replace"):
+        (tmp_path / "x").write_text("old")
+
+        def fail(*_):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, fail)
+            with pytest.raises(InputError, match="No space left"):
+                io_safety.write_json(tmp_path / "x", 1)
+        assert (tmp_path / "x").read_text() == "old"
+        assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_what_is_written_may_be_read_by_all(tmp_path):
+    io_safety.write_json(tmp_path / "a" / "x.json", 1)
+    with io_safety.atomic_folder(tmp_path / "d") as folder:
+        (folder / "y").touch()
+    assert (tmp_path / "a" / "x.json").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "d").stat().st_mode & 0o777 == 0o755
+    onto_a_file = io_safety.atomic_folder(tmp_path / "a" / "x.json")
+    with pytest.raises(InputError, match="is a file, a folder was expected"), onto_a_file:
+        pass
+
+
+def _listed(folder):
+    (folder / "sub").mkdir()
+    (folder / "a").write_text("a")
+    (folder / "sub" / "b c").write_text("b")
+    io_safety.write_hashes(folder)
+    return folder
+
+
+def test_hashes_are_those_of_sha256sum(tmp_path):
+    io_safety.check_hashes(_listed(tmp_path))
+    first = hashlib.sha256(b"a").hexdigest()
+    assert (tmp_path / "SHA256SUMS").read_text().startswith(f"{first}  a\n")
+    (tmp_path / "added").touch()
+    io_safety.check_hashes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda d: (d / "a").write_text("b"), "a: differs from its SHA-256"),
+        (lambda d: (d / "sub" / "b c").unlink(), "b c: is missing"),
+        (lambda d: (d / "SHA256SUMS").write_text("x\n"), "is no line of it"),
+        (lambda d: (d / "SHA256SUMS").write_text(f"{'0' * 64}  ../x\n"), "leads out of"),
+    ],
+)
+def test_damage_is_found(tmp_path, damage, message):
+    damage(_listed(tmp_path))
+    with pytest.raises(InputError, match=message):
+        io_safety.check_hashes(tmp_path)
+
+
+def test_only_what_is_chosen_is_compared(tmp_path):
+    _listed(tmp_path)
+    (tmp_path / "a").write_text("b")
+    io_safety.check_hashes(tmp_path, lambda name: name != "a")
+    (tmp_path / "a").unlink()
+    io_safety.check_hashes(tmp_path, lambda name: name != "a")
+    (tmp_path / "SHA256SUMS").unlink()
+    io_safety.check_hashes(tmp_path)
+
+
+def test_endless_cells(tmp_path):
+    with pytest.raises(InputError, match="x: is not CSV: field larger"), io_safety.csv_errors("x"):
+        list(csv.reader(["a" * 200_000]))
+
+
+def test_what_json_does_not_know():
+    @dataclasses.dataclass
+    class Pair:
+        a: int
+
+    assert io_safety._plain(Pair(3)) == {"a": 3}
+    with pytest.raises(TypeError, match="cannot write object as JSON"):
+        io_safety._plain(object())

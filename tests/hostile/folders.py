@@ -60,7 +60,7 @@ RUN = {
     "run: no config.json": lambda r: (r / "config.json").unlink(),
     "run: config.json cut": lambda r: (r / "config.json").write_text("{"),
     "run: config.json a list": lambda r: (r / "config.json").write_text("[]"),
-    "run: unknown key": lambda r: edit_json(r / "config.json", lambda c: c.update(lr=1)),
+    "run: unknown key": lambda r: edit_json(r / "config.json", lambda c: c.update(zzyzx=1)),
     "run: another width": lambda r: edit_json(
         r / "config.json", lambda c: c["model"].update(features=24)
     ),

@@ -76,7 +76,8 @@ def _state(step: int) -> dict[str, float]:
     fields = dict(line.split(":", 1) for line in status)
     return {
         "step": step,
-        "rss_mb": int(fields["VmRSS"].split()[0]) / 1024,
+        # Its own memory: pages of files come and go as the system likes.
+        "rss_mb": int(fields["RssAnon"].split()[0]) / 1024,
         "threads": int(fields["Threads"]),
         "files": len(os.listdir("/proc/self/fd")),
     }

@@ -1,0 +1,160 @@
+"""Mutation testing: `python tests/reliability/mutation.py [io_safety|split|checkpoint ...]`.
+
+Changes one thing in a module (a comparison, `and` for `or`, a number, a condition to its opposite,
+a statement left out, a returned value to None), and runs its tests: one of them must fail. Texts of
+messages are left alone. Works in a copy; prints the survivors and the score as JSON.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import rounds
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MODULES = {
+    "io_safety": ("msi2he_jax/io_safety.py", ["tests/test_io_safety.py"]),
+    "split": ("msi2he_jax/data/split.py", ["tests/data/test_split.py"]),
+    "checkpoint": (
+        "msi2he_jax/training/checkpoint.py",
+        ["tests/training/test_checkpoint.py", "tests/training/test_checkpoint_faults.py"],
+    ),
+}
+OTHER = {
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Add,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
+    ast.BitOr: ast.BitAnd,
+    ast.BitXor: ast.BitOr,
+}
+LIMIT_S = 120
+
+
+def mutants(source: str) -> Iterator[tuple[int, str, str]]:
+    """Yields (line, what was done, source) of each change."""
+    tree = ast.parse(source)
+    for index, node in enumerate(ast.walk(tree)):
+        for kind in _kinds(node):
+            changed = copy.deepcopy(tree)
+            target = next(n for i, n in enumerate(ast.walk(changed)) if i == index)
+            _apply(kind, target)
+            text = ast.unparse(ast.fix_missing_locations(changed))
+            yield getattr(node, "lineno", 0), f"{kind}: {ast.unparse(node)[:80]}", text
+
+
+def _kinds(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in OTHER:
+        return ["comparison"]
+    if isinstance(node, ast.BinOp | ast.BoolOp) and type(node.op) in OTHER:
+        return ["operator"]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return ["not"]
+    if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
+        return ["constant"]
+    if isinstance(node, ast.If | ast.IfExp | ast.While):
+        return ["condition"]
+    if isinstance(node, ast.Return) and node.value is not None:
+        return ["return"]
+    if isinstance(node, ast.Raise | ast.AugAssign) or _is_call(node):
+        return ["left out"]
+    return []
+
+
+def _is_call(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+
+
+def _apply(kind: str, node: ast.AST) -> None:
+    if kind == "comparison":
+        node.ops[0] = OTHER[type(node.ops[0])]()
+    elif kind == "operator":
+        node.op = OTHER[type(node.op)]()
+    elif kind == "not":
+        node.op, node.operand = ast.Not(), ast.UnaryOp(ast.Not(), node.operand)
+    elif kind == "constant":
+        node.value = not node.value if isinstance(node.value, bool) else node.value + 1
+    elif kind == "condition":
+        node.test = ast.UnaryOp(ast.Not(), node.test)
+    elif kind == "return":
+        node.value = ast.Constant(None)
+    else:  # Becomes a statement without effect.
+        node.__class__ = ast.Pass
+        node._fields = ()
+
+
+def _survives(folder: pathlib.Path, tests: list[str]) -> bool:
+    """Whether all tests pass in the copy."""
+
+    def run() -> int:
+        import pytest
+
+        os.chdir(folder)
+        sys.path.insert(0, str(folder))
+        quiet = ["-q", "-x", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+        return int(pytest.main([*tests, *quiet]))
+
+    try:
+        return rounds.run(run, folder / "log", LIMIT_S) == 0
+    except TimeoutError:
+        return False
+
+
+def score(name: str, folder: pathlib.Path) -> dict:
+    """Tests every mutant of a module; returns how many were found and which were not."""
+    path, tests = MODULES[name]
+    place, survivors, count = folder / path, [], 0
+    source = place.read_text()
+    place.write_text(ast.unparse(ast.parse(source)))
+    if not _survives(folder, tests):
+        raise RuntimeError((folder / "log").read_text()[-3000:])
+    for line, what, text in mutants(source):
+        count += 1
+        place.write_text(text)
+        if _survives(folder, tests):
+            survivors.append(f"line {line}: {what}")
+            print(f"{path}:{line}: survives: {what}", file=sys.stderr, flush=True)
+    place.write_text(source)
+    found = count - len(survivors)
+    percent = round(100 * found / count, 1)
+    return {"mutants": count, "found": found, "percent": percent, "survivors": survivors}
+
+
+def main() -> int:
+    """Scores the modules named, or all."""
+    import jax  # noqa: F401  Children need not import it again.
+    import numpy  # noqa: F401
+    import orbax.checkpoint  # noqa: F401
+
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    with tempfile.TemporaryDirectory() as place:
+        folder = pathlib.Path(place)
+        for name in ("msi2he_jax", "tests", "configs"):
+            shutil.copytree(ROOT / name, folder / name)
+        shutil.copy(ROOT / "setup.cfg", folder)
+        found = {name: score(name, folder) for name in sys.argv[1:] or MODULES}
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
