@@ -50,7 +50,8 @@ TAGS = {
 
 _TAG = re.compile(rb"<[^<>]*>")
 _ATTRIBUTE = re.compile(rb'\b([\w:.-]+)="([^"<&]*)"')
-_ANY, _CAPTURE = rb'[^"<&]*', rb"(-?[0-9]{1,15})"
+_ANY = rb"[\t\r\n\x20\x21\x23-\x25\x27-\x3b\x3d-\x7f]*"  # what needs no decoding; no quote, & or <
+_CAPTURE = rb"(-?[0-9]{1,15})"
 _MEANINGFUL = frozenset((*DTYPES, *COMPRESSIONS, *TAGS, MZ_ARRAY, INTENSITY_ARRAY))
 
 
