@@ -27,6 +27,7 @@ MARGIN = 1.12
 STIFFNESS = {"mi": 2.0, "ncc": 1.0, "ngf": 1.0}
 STIFFER = (1.0, 4.0, 16.0)
 LOWEST_DETERMINANT = 0.3
+GRADIENT_SIGMA_PX = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,10 +253,10 @@ def _score(values, mask, ready: dict, level: Level, metric: str) -> jax.Array:
         y = similarity.memberships(values, mask, BINS)
         return similarity.mutual_information(ready["members"], y, ready["weight"].ravel())
     y = (values * mask).reshape(-1, level.px, level.px)
+    images = ready["values"], y, ready["weight"]
     if metric == "ncc":
-        sigma = level.sigma_px
-        return similarity.local_correlation(ready["values"], y, ready["weight"], sigma_px=sigma)
-    return similarity.normalized_gradient_fields(ready["values"], y, ready["weight"])
+        return similarity.local_correlation(*images, sigma_px=level.sigma_px)
+    return similarity.normalized_gradient_fields(*images, sigma_px=GRADIENT_SIGMA_PX)
 
 
 @jax.jit

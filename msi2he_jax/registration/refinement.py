@@ -12,6 +12,7 @@ from msi2he_jax.registration import similarity
 
 BINS = 16
 FREE_STRETCH = 0.25
+GRADIENT_SIGMA_PX = 3.0
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "metric"))
@@ -87,7 +88,8 @@ def _score(ready: dict, metric: str, linear, params) -> jax.Array:
             ready["values"], values * mask, ready["weight"]
         )
     x, y = (v.reshape(-1, n, n) for v in (ready["values"], values * mask))
-    return similarity.normalized_gradient_fields(x, y, ready["weight"].reshape(n, n))
+    weight = ready["weight"].reshape(n, n)
+    return similarity.normalized_gradient_fields(x, y, weight, sigma_px=GRADIENT_SIGMA_PX)
 
 
 def _penalty(linear, params) -> jax.Array:

@@ -102,10 +102,8 @@ def local_correlation(
     Source: local cross-correlation, Avants et al. 2008 (Med. Image Anal. 12:26), with a Gaussian
         window and signed.
     """
-    apart = jnp.arange(weight.shape[-1])
-    window = jnp.exp(-0.5 * ((apart[:, None] - apart) / sigma_px) ** 2)
+    window = _window(weight.shape[-1], sigma_px)
 
-    # a dense product instead of a convolution: fast on every device, also inside a scan
     def blur(planes):
         return window @ planes @ window
 
@@ -118,8 +116,21 @@ def local_correlation(
     return jnp.mean(jnp.sum(local * weight, axis=(-2, -1)) / jnp.maximum(weight.sum(), EPSILON))
 
 
+def _window(n: int, sigma_px: float) -> jax.Array:
+    """A Gaussian as a dense matrix: unlike a convolution, fast everywhere, also inside a scan."""
+    apart = jnp.arange(n)
+    return jnp.exp(-0.5 * ((apart[:, None] - apart) / sigma_px) ** 2)
+
+
+def _blur(planes: jax.Array, sigma_px: float) -> jax.Array:
+    """Gaussian blur of `[C, n, m]`, renormalised at the border."""
+    rows, columns = (_window(n, sigma_px) for n in planes.shape[-2:])
+    norm = rows.sum(1)[:, None] * columns.sum(1)
+    return rows @ planes @ columns / norm
+
+
 def normalized_gradient_fields(
-    x: jax.Array, y: jax.Array, weight: jax.Array, *, edge: float = 1.0
+    x: jax.Array, y: jax.Array, weight: jax.Array, *, edge: float = 1.0, sigma_px: float = 0.0
 ) -> jax.Array:
     """Returns how parallel the gradients of two images are, whichever way they point.
 
@@ -128,6 +139,7 @@ def normalized_gradient_fields(
         y: `[D, n, m]` float.
         weight: `[n, m]` float, what each pixel counts.
         edge: Gradients count from about this many times their weighted mean magnitude.
+        sigma_px: Standard deviation of a blur before gradients are taken, against noise, pixels.
 
     Returns:
         Scalar float in [0, 1), the mean over all pairs of channels.
@@ -136,6 +148,8 @@ def normalized_gradient_fields(
         automatic choice of the edge parameter.
     """
     share = weight / jnp.maximum(weight.sum(), EPSILON)
+    if sigma_px:
+        x, y = (_blur(v, sigma_px) for v in (x, y))
     (xg, x_size), (yg, y_size) = (_gradient(v, share, edge) for v in (x, y))
     dot = jnp.einsum("gcij,gdij->cdij", xg, yg)
     return jnp.mean(jnp.sum(share * dot**2 / (x_size[:, None] * y_size), axis=(-2, -1)))
