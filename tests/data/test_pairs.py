@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
+from msi2he_jax.data.alignment import align
 from msi2he_jax.data.builder import read_split
 from msi2he_jax.data.loader import load_arrays
 from msi2he_jax.data.manifest import read_manifest
 from msi2he_jax.data.msi_arrays import msi_arrays
-from msi2he_jax.data.alignment import align
 from msi2he_jax.data.pairs import make_pair
 from msi2he_jax.data.provenance import read_provenance
 from msi2he_jax.errors import InputError
