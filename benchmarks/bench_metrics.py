@@ -82,6 +82,7 @@ def main() -> None:
         "SSIM 7x7, 256 px": ssim_table(256, 16, gaussian=False),
         "SSIM 7x7, 1024 px": ssim_table(1024, 2, gaussian=False),
         "SSIM Gaussian 11x11, 256 px": ssim_table(256, 16, gaussian=True),
+        "SSIM Gaussian 11x11, 1024 px": ssim_table(1024, 2, gaussian=True),
         "MI 256 bins, 256 px": mi_table(256, 16),
     }
     print(harness.save("metrics", tables))

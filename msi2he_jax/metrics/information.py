@@ -131,8 +131,10 @@ def bin_index(image, bins, data_range):
     image = jnp.asarray(image, jnp.float32)
     edges = jnp.asarray(_float32_edges(low, high, bins))
     guess = jnp.clip(((image - low) * (bins / (high - low))).astype(jnp.int32), 0, bins - 1)
-    # The product may be rounded across an edge by one float32 step, so the guess is off by one.
-    index = guess + (image >= edges[guess + 1]) - (image < edges[guess])
+    index = guess
+    if not _product_is_exact(low, high, bins):
+        # The product may be rounded across an edge by one float32 step: the guess is off by one.
+        index = guess + (image >= edges[guess + 1]) - (image < edges[guess])
     inside = (image >= edges[0]) & (image <= np.float32(high))
     return jnp.where(inside, jnp.clip(index, 0, bins - 1), bins)
 
@@ -143,6 +145,15 @@ def _float32_edges(low: float, high: float, bins: int) -> np.ndarray:
     rounded = edges.astype(np.float32)
     up = np.nextafter(rounded, np.float32(np.inf))
     return np.where(rounded < edges, up, rounded)
+
+
+def _product_is_exact(low: float, high: float, bins: int) -> bool:
+    """Whether the product alone tells the bin: it rises with the value, so its edges decide."""
+    edges = _float32_edges(low, high, bins)[1:-1]
+    below = np.nextafter(edges, np.float32(-np.inf))
+    factor = np.float32(bins / (high - low))
+    above, under = (((x - np.float32(low)) * factor).astype(np.int32) for x in (edges, below))
+    return bool(np.all(above == np.arange(1, bins)) and np.all(under == np.arange(bins - 1)))
 
 
 def _flat(image):

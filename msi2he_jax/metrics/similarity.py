@@ -19,7 +19,6 @@ K1, K2 = 0.01, 0.03
 GAUSSIAN_SIGMA_PX = 1.5
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 GAUSSIAN_WINDOW = 11
-STRIP_PX = 64
 
 
 @functools.partial(jax.jit, static_argnames=("win_size", "gaussian"))
@@ -241,8 +240,8 @@ def _valid_map(im1, im2, window, data_range, gaussian, contrast_only=False):
         return (value * _ratio(mean_sum**2, mean_diff**2, (K1 * data_range) ** 2),)
 
     fields = tuple(x.astype(jnp.float32).reshape(batch, height, -1) for x in (im1, im2))
-    fields = _in_strips(along_rows, fields, height)
-    (value,) = _in_strips(along_columns, fields, rows)
+    fields = _materialised(jax.vmap(along_rows)(*fields))
+    (value,) = _materialised(jax.vmap(along_columns)(*fields))
     return value.reshape(batch, rows, columns, channels)
 
 
@@ -250,45 +249,20 @@ def _ratio(of_sum, of_difference, constant):
     return ((of_sum - of_difference) / 2 + constant) / ((of_sum + of_difference) / 2 + constant)
 
 
-def _in_strips(function, fields, rows):
-    """Applies a filter pass to every image; on CPU strip by strip, which keeps strips in cache.
+def _materialised(fields):
+    """Keeps XLA from fusing what makes `fields` into what reads them.
 
-    XLA for CPU fuses one pass into the next and then repeats the first for every tap of the second;
-    a loop is the border it does not fuse across. Elsewhere `optimization_barrier` is.
+    XLA for CPU would repeat the first pass for every tap of the second, ignores barriers, and runs
+    slices inside a loop several times slower; a branch it cannot decide is a border that it neither
+    fuses across nor pays for. Elsewhere `optimization_barrier` is.
 
     Args:
-        function: Takes `[h, L]` fields, returns a tuple of `[h - halo, M]` fields.
-        fields: Tuple of `[B, rows + halo, L]`.
-        rows: Rows of the result.
-
-    Returns:
-        Tuple of `[B, rows, M]`.
+        fields: Tuple of `[B, H, L]`, float32.
     """
     if jax.default_backend() != "cpu":
-        return jax.lax.optimization_barrier(jax.vmap(function)(*fields))
-    strip = min(STRIP_PX, rows)
-    starts = np.minimum(np.arange(0, rows, strip), rows - strip)
-    batch, height, _ = fields[0].shape
-    image, start = (i.ravel() for i in np.meshgrid(np.arange(batch), starts, indexing="ij"))
-    tall = strip + height - rows
-
-    def one(place):
-        corner = (place[0], place[1], 0)
-        return function(
-            *(jax.lax.dynamic_slice(f, corner, (1, tall, f.shape[2]))[0] for f in fields)
-        )
-
-    results = jax.lax.map(one, (jnp.asarray(image), jnp.asarray(start)))
-    return tuple(_joined(r.reshape(batch, starts.size, strip, -1), rows) for r in results)
-
-
-def _joined(strips, rows):
-    """Puts strips `[B, S, h, M]` below each other, `[B, rows, M]`; the last one overlaps."""
-    batch, count, strip, length = strips.shape
-    if count * strip == rows:
-        return strips.reshape(batch, rows, length)
-    whole = strips[:, :-1].reshape(batch, (count - 1) * strip, length)
-    return jnp.concatenate([whole, strips[:, -1, strip * count - rows :]], axis=1)
+        return jax.lax.optimization_barrier(fields)
+    never = fields[0].ravel()[0] > jnp.inf
+    return jax.lax.cond(never, lambda f: tuple(-x for x in f), lambda f: f, fields)
 
 
 def _combine(mean, spread, window, *, axis, step):

@@ -7,6 +7,7 @@ from skimage.metrics import normalized_mutual_information as skimage_nmi
 from sklearn.metrics import mutual_info_score
 
 from msi2he_jax.metrics.information import (
+    bin_index,
     corrected_mutual_information,
     joint_histogram,
     mutual_information,
@@ -137,3 +138,17 @@ def test_correction_ignores_what_is_outside_the_mask_and_the_batch():
     np.testing.assert_allclose(alone, found[1:2], atol=1e-6)
     same = corrected_mutual_information(x, y, mask=mask, key=key, method="matmul")
     np.testing.assert_allclose(same, found, atol=1e-6)
+
+
+@pytest.mark.parametrize("data_range", [(0.0, 1.0), (-1.0, 1.0), (0.1, 0.7), (0.0, 255.0)])
+@pytest.mark.parametrize("bins", [2, 30, 64, 256])
+def test_bins_at_their_edges_are_numpys(bins, data_range):
+    """Where the product alone is taken for exact it must be, one step beside every edge too."""
+    edges = np.linspace(*data_range, bins + 1).astype(np.float32)
+    steps = [np.nextafter(edges, np.float32(way)) for way in (-np.inf, np.inf)]
+    values = np.concatenate([edges, *steps])
+    expected = np.array([np.histogram(v, bins, data_range)[0] for v in values.astype(np.float64)])
+    found = np.asarray(bin_index(values, bins, data_range))
+    counted = expected.sum(1) == 1
+    np.testing.assert_array_equal(found[counted], expected.argmax(1)[counted])
+    assert (found[values < data_range[0]] == bins).all()
