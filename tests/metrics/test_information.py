@@ -147,6 +147,7 @@ def test_bins_at_their_edges_are_numpys(bins, data_range):
     edges = np.linspace(*data_range, bins + 1).astype(np.float32)
     steps = [np.nextafter(edges, np.float32(way)) for way in (-np.inf, np.inf)]
     values = np.concatenate([edges, *steps])
+    values = values[(values == 0) | (np.abs(values) > 1e-30)]  # XLA takes subnormals for 0
     expected = np.array([np.histogram(v, bins, data_range)[0] for v in values.astype(np.float64)])
     found = np.asarray(bin_index(values, bins, data_range))
     counted = expected.sum(1) == 1
