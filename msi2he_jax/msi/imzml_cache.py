@@ -45,13 +45,12 @@ def cached_index(path: Path, ibd: Path, cache: str = "auto") -> XmlIndex:
     """
     if cache == "off" or path.stat().st_size < _LEAST_BYTES:
         return read_xml(path)
-    place = index_path(path)
-    found = _load(place, _key(path, ibd))
+    key, quiet = _key(path, ibd), is_quiet(path, ibd)
+    found = _load(index_path(path), key)
     if found is None:
-        before = _key(path, ibd)
         found = read_xml(path)
-        if is_quiet(path, ibd) and _key(path, ibd) == before:
-            _store(place, before, found)
+        if quiet and _key(path, ibd) == key:
+            _store(index_path(path), key, found)
     return found
 
 

@@ -49,14 +49,14 @@ def verify(
     if name is None:
         return None, None
     cached = cached and ibd.stat().st_size >= _LEAST_BYTES
-    key = _key(ibd, name, stated[name])
+    key, quiet = _key(ibd, name, stated[name]), is_quiet(ibd)
     if cached and not recheck and (when := _recorded(path, key)):
         return name, when
     found = _digest(ibd, name)
     if found != stated[name]:
         why = f"is {found}, the imzML states {stated[name]}"
         raise InputError(ibd, name.upper(), why, "the file is damaged")
-    if cached and is_quiet(ibd) and _key(ibd, name, stated[name]) == key:
+    if cached and quiet and _key(ibd, name, stated[name]) == key:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         with contextlib.suppress(OSError, InputError):
             write_json(checksum_path(path), key | {"agreed": now})
