@@ -12,6 +12,7 @@ from msi2he_jax import preprocess, simulate, synthesize
 from msi2he_jax.data.loader import load_arrays
 from msi2he_jax.inference import load_model, to_uint8
 from msi2he_jax.interop.ome_tiff import read_ome_tiff
+from msi2he_jax.msi.axes import mass_axis
 from msi2he_jax.training import checkpoint, loop
 from msi2he_jax.training.state import create_train_state
 
@@ -139,6 +140,8 @@ def _shift_peaks(provenance):
     for name in ("mz", "lower", "upper"):
         peaks[name][-1] = axis["mz_max"] + 500.0
     axis["mz_max"] += 1000.0
+    ends = {name: axis[name] for name in ("mz_min", "mz_max", "step")}
+    axis["bins"] = len(mass_axis(axis["kind"], **ends).mz)
 
 
 @pytest.mark.parametrize(
