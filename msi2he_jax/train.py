@@ -15,7 +15,8 @@ stopped by SIGTERM, 130 by Ctrl-C.
 
 The run's folder holds config.json, provenance.json (of the data), checkpoints/latest and
 checkpoints/best (by validation score), metrics.jsonl, events/ (TensorBoard) and images/ (MSI view,
-synthetic, real).
+synthetic, real). A step whose loss or gradient is not finite changes nothing; metrics.jsonl names
+its samples. Ten in a row end the run, and not_finite.npz holds the last batch.
 """
 
 from __future__ import annotations

@@ -163,8 +163,8 @@ def sample_batch(
         [B, h, w, 3] in [-1, 1], `tissue_mask` and `valid_mask` bool [B, h, w], `index` int32 [B].
     """
     count = arrays["msi"].shape[0]
-    position = jnp.asarray(step, jnp.int32) * batch_size + jnp.arange(batch_size)
-    index = _epoch_order(position, seed, count, batch_size)
+    position = _positions(step, batch_size)
+    index = batch_order(step, seed=seed, size=count, batch_size=batch_size)
     key = jax.random.fold_in(jax.random.key(seed), _AUGMENT)
     keys = jax.vmap(lambda each: jax.random.fold_in(key, each))(position)
     names = ("msi", "histology", "tissue_mask", "valid_mask")
@@ -181,12 +181,27 @@ def sample_batch(
     }
 
 
-def _epoch_order(position: jax.Array, seed: int, count: int, batch_size: int) -> jax.Array:
-    """Looks positions up in the permutations of the few epochs that a batch can touch."""
-    first = position[0] // count
-    epochs = first + jnp.arange((batch_size - 1) // count + 2)
-    orders = jax.vmap(lambda epoch: permutation(seed, epoch, count))(epochs)
-    return orders[position // count - first, position % count]
+def _positions(step, batch_size: int) -> jax.Array:
+    return jnp.asarray(step, jnp.int32) * batch_size + jnp.arange(batch_size)
+
+
+def batch_order(step, *, seed: int, size: int, batch_size: int) -> jax.Array:
+    """Returns which examples a batch holds: looked up in the few epochs that it can touch.
+
+    Args:
+        step: int32 scalar, may be traced; counted from 0.
+        seed: Any integer; may be traced.
+        size: Number of examples.
+        batch_size: B.
+
+    Returns:
+        int32 [B], 0..size - 1.
+    """
+    position = _positions(step, batch_size)
+    first = position[0] // size
+    epochs = first + jnp.arange((batch_size - 1) // size + 2)
+    orders = jax.vmap(lambda epoch: permutation(seed, epoch, size))(epochs)
+    return orders[position // size - first, position % size]
 
 
 def _augmented(arrays, extents, crop_px, flip, rotate, index, key) -> list[jax.Array]:

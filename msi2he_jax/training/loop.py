@@ -20,7 +20,7 @@ from msi2he_jax import io_safety
 from msi2he_jax.data import loader
 from msi2he_jax.errors import InputError
 from msi2he_jax.models import multiple_of
-from msi2he_jax.training import checkpoint, evaluation, monitor, parallel
+from msi2he_jax.training import checkpoint, evaluation, monitor, parallel, skipped
 from msi2he_jax.training.optimizer import make_optimizer
 from msi2he_jax.training.state import (
     Graphs,
@@ -81,10 +81,12 @@ class Run:
     arrays: dict[str, jax.Array]
     seed: jax.Array
     validation_arrays: dict[str, jax.Array]
+    sample_ids: tuple[str, ...]
     state: TrainState | None = None
     step: int = 0
     best: float | None = None
     stale: int = 0
+    told: int = 0
     compiled: dict[int, Callable] = dataclasses.field(default_factory=dict)
 
 
@@ -135,6 +137,8 @@ def train_and_evaluate(
             if reason or _due(run, "checkpoint_every"):
                 checkpoint.save(managers["latest"], run.devices.single(run.state), _notes(run))
                 run.clock.lap("checkpoint")
+    if reason == "not finite":
+        _keep_last_batch(run, workdir)
     return Outcome(
         run.step, reason, run.best, stop(), run.clock.spent_s.get("compile", 0.0), _train_s(run)
     )
@@ -213,6 +217,7 @@ def build_run(
         arrays=devices.place(data.device_dict(dtype)),
         seed=devices.place(np.uint32(config.seed)),
         validation_arrays=devices.beside(validation.device_dict(dtype)),
+        sample_ids=data.sample_ids,
     )
     run.state = create_train_state(config, *optimizers)
     return run
@@ -279,6 +284,7 @@ def train_chunk(run: Run, writer: monitor.Monitor) -> None:
     length = per_call * len(parts)
     parts = jax.device_get(run.devices.single(parts))
     seconds = run.clock.lap("train")
+    _tell_skipped(run, writer, np.concatenate([part["skipped"] for part in parts]))
     run.step += length
     values = {name: _finite_mean([part[name] for part in parts]) for name in parts[0]}
     values["images_per_s"] = length * run.config.train.batch_size / seconds
@@ -293,6 +299,24 @@ def _steps(run: Run, compiled: Callable, calls: int) -> list[Any]:
         run.state, metrics = compiled(run.state, run.arrays, run.seed)
         parts.append(jax.block_until_ready(metrics) if calls > 1 else metrics)
     return parts
+
+
+def _tell_skipped(run: Run, writer: monitor.Monitor, flags: np.ndarray) -> None:
+    """Writes which samples a step could not learn from; the first few are said as well."""
+    for step in skipped.skipped_steps(run.step, flags):
+        samples = skipped.samples_of(step, run.config, run.sample_ids)
+        writer.skipped(step, samples)
+        run.told += 1
+        if run.told <= MOST_SKIPPED:
+            names = ", ".join(samples)
+            run.report.note(f"step {step}: a loss or gradient is not finite, skipped: {names}")
+
+
+def _keep_last_batch(run: Run, workdir: str | os.PathLike) -> None:
+    batch = sampler(run.config)(run.devices.single(run.arrays), run.step - 1, run.config.seed)
+    samples = skipped.samples_of(run.step, run.config, run.sample_ids)
+    path = skipped.write_batch(workdir, run.step, samples, jax.device_get(batch))
+    run.report.note(f"{path}: the batch that could not be learned from last")
 
 
 def _compile(run: Run, length: int, writer: monitor.Monitor) -> Callable:

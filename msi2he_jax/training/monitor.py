@@ -47,6 +47,11 @@ class Monitor:
         for name, value in numbers.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
 
+    def skipped(self, step: int, samples: list[str]) -> None:
+        """Adds one line `{"step", "split": "skipped", "samples"}`: a step that taught nothing."""
+        line = {"step": step, "split": "skipped", "samples": samples}
+        self._lines.write(json.dumps(line) + "\n")
+
     def image(self, step: int, grid: np.ndarray) -> None:
         """Keeps a picture `[H, W, 3]` uint8 as `images/step_00000100.png` and in the events."""
         with io_safety.atomic_file(self._images / f"step_{step:08d}.png") as temporary:

@@ -138,6 +138,32 @@ def test_losses_that_stay_infinite_end_the_run(unet, data_dir, tmp_path):
     assert outcome.reason == "not finite" and outcome.step < 40
     saved = _weights(tmp_path / "run")
     assert all(np.isfinite(array).all() for array in saved.arrays.values())
+    names = loop.loader.load_arrays.splits["train"].sample_ids
+    with np.load(tmp_path / "run" / "not_finite.npz") as dumped:
+        assert dumped["step"] == outcome.step and np.isnan(dumped["msi"]).all()
+        assert dumped["sample_ids"].tolist() == [names[index] for index in dumped["index"]]
+    assert len(_lines(tmp_path / "run", "skipped")) == outcome.step
+
+
+def test_one_poisoned_sample_is_skipped_named_and_counted(unet, tmp_path):
+    """The run is the one without its updates: finite to the end, and told of by name."""
+    arrays, notes = loop.loader.load_arrays.splits["train"], []
+    arrays.msi[3, 5, 5, 0] = np.nan
+    unet.train.update({"steps": 60, "steps_per_call": 6})
+    unet.data.augment = "none"
+    report = loop.Report(note=notes.append)
+    outcome = loop.train_and_evaluate(unet, tmp_path / "run", report=report)
+    assert (outcome.reason, outcome.step) == ("finished", 60)
+    lines = _lines(tmp_path / "run", "skipped")
+    # Once an epoch of three batches; which step of it, the order of the epoch decides.
+    assert [(line["step"] - 1) // 3 for line in lines] == list(range(20))
+    assert all(arrays.sample_ids[3] in line["samples"] for line in lines)
+    said = [note for note in notes if "is not finite, skipped: " in note]
+    assert len(said) == loop.MOST_SKIPPED and said[0].startswith(f"step {lines[0]['step']}: ")
+    saved = _weights(tmp_path / "run")
+    assert all(np.isfinite(array).all() for array in saved.arrays.values())
+    assert saved.arrays["skipped"] == 20 and saved.arrays["skipped_in_a_row"] <= 1
+    assert not (tmp_path / "run" / "not_finite.npz").exists()
 
 
 def test_empty_validation_split_is_said(unet, tmp_path):
