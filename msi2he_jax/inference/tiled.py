@@ -48,14 +48,14 @@ def synthesize_tiled(
         return np.asarray(apply(msi[None])[0], np.float32)
     padded = np.pad(msi, ((0, max(0, tile_px - height)), (0, max(0, tile_px - width)), (0, 0)))
     tiles = plan_tiles(padded.shape[:2], tile_px=tile_px, overlap_px=overlap_px)
-    image = None
-    for start in range(0, len(tiles), batch_size):
+    image, waiting = None, None
+    for start in [*range(0, len(tiles), batch_size), len(tiles)]:
         batch = tiles[start : start + batch_size]
-        fakes = np.asarray(apply(_stack(padded, batch, batch_size)), np.float32)
-        if image is None:
-            image = np.zeros((*padded.shape[:2], fakes.shape[-1]), np.float32)
-        for (rows, columns, weights), fake in zip(batch, fakes):
-            image[rows, columns] += weights[..., None] * fake
+        # The next batch is cut and sent before the last is waited for: jax works meanwhile.
+        ahead = apply(_stack(padded, batch, batch_size)) if batch else None
+        if waiting is not None:
+            image = _blend(image, padded.shape[:2], *waiting)
+        waiting = (batch, ahead)
     return image[:height, :width]
 
 
@@ -120,6 +120,16 @@ def _window(start: int, length: int, tile_px: int, overlap_px: int) -> np.ndarra
     if start + tile_px < length:
         window[tile_px - half :] *= ramp[::-1]
     return window
+
+
+def _blend(image, shape: tuple[int, int], tiles: Sequence[Tile], fakes) -> np.ndarray:
+    """Adds weighted tiles to the image; begins it where it is None."""
+    fakes = np.asarray(fakes, np.float32)
+    if image is None:
+        image = np.zeros((*shape, fakes.shape[-1]), np.float32)
+    for (rows, columns, weights), fake in zip(tiles, fakes):
+        image[rows, columns] += weights[..., None] * fake
+    return image
 
 
 def _stack(msi: np.ndarray, tiles: Sequence[Tile], batch_size: int) -> np.ndarray:

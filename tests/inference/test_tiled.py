@@ -98,3 +98,24 @@ def test_what_cannot_be_tiled_is_refused(options, field):
         synthesize_tiled(_blur, _msi(9, 9, 3), **{"tile_px": 8, "overlap_px": 2, **options})
     with pytest.raises(InputError, match="shape"):
         synthesize_tiled(_blur, _msi(9, 9), tile_px=8, overlap_px=2)
+
+
+def test_the_next_batch_is_sent_before_the_last_is_read():
+    order = []
+
+    class Late:
+        """An output that tells when it is read, as jax's would be waited for."""
+
+        def __init__(self, batch):
+            self.value, self.number = batch, len([x for x in order if x[0] == "sent"])
+            order.append(("sent", self.number))
+
+        def __array__(self, dtype=None, copy=None):
+            order.append(("read", self.number))
+            return np.asarray(self.value, dtype)
+
+    msi = _msi(24, 8, 2)
+    image = synthesize_tiled(Late, msi, tile_px=8, overlap_px=0, batch_size=1)
+    np.testing.assert_allclose(image, msi, atol=1e-6)
+    steps = [("sent", 0), ("sent", 1), ("read", 0), ("sent", 2), ("read", 1), ("read", 2)]
+    assert order == steps

@@ -1,0 +1,76 @@
+"""Synthesis of a section larger than a tile:  python -m benchmarks.bench_inference
+
+Times `synthesize_tiled` with a generator of random weights: tiles in batches, the next computed
+while the last is blended, against the same tiles one by one and each waited for.
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from benchmarks import harness, stand_in
+from benchmarks.harness import Variant
+
+CHANNELS = 50
+
+
+def generator(features: int, depth: int, dtype: str):
+    """Returns `[B, H, W, K]` -> `[B, H, W, 3]`, compiled, with random weights."""
+    from flax import nnx
+
+    from msi2he_jax.models.build import GeneratorConfig, build_generator
+
+    config = GeneratorConfig(CHANNELS, features=features, depth=depth, dtype=dtype)
+    graph, state = nnx.split(build_generator(config, rngs=nnx.Rngs(params=0)))
+
+    @jax.jit
+    def apply(state, msi):
+        modes = {"train": False, "norm": "running", "dropout_key": None}
+        return nnx.merge(graph, state)(msi, **modes)
+
+    return lambda msi: apply(state, msi)
+
+
+def table(side: int, tile: int, features: int, depth: int, dtype: str) -> dict:
+    """Times one section of `side` px in tiles of `tile` px that overlap by an eighth."""
+    from msi2he_jax.inference.tiled import synthesize_tiled
+
+    apply = generator(features, depth, dtype)
+    msi = np.random.default_rng(0).random((side, side, CHANNELS), np.float32)
+    options = {"tile_px": tile, "overlap_px": tile // 8}
+    megapixels = side**2 / 1e6
+
+    def waited(batch):
+        return jax.block_until_ready(apply(batch))
+
+    variants = [
+        Variant(
+            "batches of 4, overlapped",
+            lambda: synthesize_tiled(apply, msi, **options, batch_size=4),
+            megapixels,
+        ),
+        Variant(
+            "batches of 4, each waited for",
+            lambda: synthesize_tiled(waited, msi, **options, batch_size=4),
+            megapixels,
+        ),
+        Variant(
+            "one by one, each waited for",
+            lambda: synthesize_tiled(waited, msi, **options, batch_size=1),
+            megapixels,
+        ),
+    ]
+    return {"unit": "megapixels", "rows": harness.measure(variants, rounds=3)}
+
+
+def main(full: bool = False) -> None:
+    """Runs the table and prints where it is stored."""
+    stand_in.install()
+    size = (2048, 256, 64, 8, "bfloat16") if full else (512, 128, 16, 7, "float32")
+    title = "synthesis of {} px in tiles of {} px, {} features".format(*size)
+    print(harness.save("inference", {title: table(*size)}))
+
+
+if __name__ == "__main__":
+    main()
