@@ -1,4 +1,4 @@
-"""How long commands take to start, against Python's own start:  python -m benchmarks.bench_import"""
+"""Seconds that commands take to start:  python -m benchmarks.bench_import"""
 
 from __future__ import annotations
 

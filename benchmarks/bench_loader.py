@@ -1,4 +1,4 @@
-"""Batches from the device's memory against batches cut on the host:  python -m benchmarks.bench_loader
+"""Batches from the device against batches cut on the host:  python -m benchmarks.bench_loader
 
 Both give the same random crops and flips of generated arrays, 50 channels in 16 bits. Where
 tensorflow-datasets is there, a table tells how fast pairs are read from ArrayRecord shards.
@@ -6,6 +6,7 @@ tensorflow-datasets is there, a table tells how fast pairs are read from ArrayRe
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib.util
 import pathlib
@@ -14,7 +15,7 @@ import tempfile
 import jax
 import numpy as np
 
-from benchmarks import harness, stand_in
+from benchmarks import harness
 from benchmarks.harness import Variant
 
 CHANNELS = 50
@@ -100,7 +101,6 @@ def shards_table(count: int, side: int) -> dict:
 
 def main(full: bool = False) -> None:
     """Runs the tables and prints where they are stored."""
-    stand_in.install()
     count, side, batch = (111, 256, 16) if full else (24, 128, 16)
     tables = {f"random crops of {side} px images, batch {batch}": batches_table(count, side, batch)}
     if importlib.util.find_spec("tensorflow_datasets"):
@@ -109,4 +109,6 @@ def main(full: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="sizes for a graphics card")
+    main(parser.parse_args().full)

@@ -1,52 +1,117 @@
-"""Whole pix2pix training steps:  python -m benchmarks.bench_train_step [--full]
+"""Whole pix2pix training steps:  python -m benchmarks.bench_train_step [--full] [--peer=torch]
 
-Compares the lowerings of the strided and transposed convolutions. Without --full the networks are a
+Compares the lowerings of the strided and transposed convolutions, batches, ways to share a batch
+between devices and, with --peer=torch, PyTorch's own step. Without --full the networks are a
 quarter as wide and images half as large, so that a CPU finishes. Data are random: throughput does
-not depend on them.
+not depend on them. `mfu` is the formula's FLOPs against the matrix product measured in the run.
+
+  --full         the published widths, at 256 px
+  --gpu          what is made for one GPU: bf16, batches 1 to 64, memory up to 1024 px
+  --memory       memory of the compiled step alone: batch 1, 16, 64 at 256, 512, 1024 px
+  --peer=torch   PyTorch (eager, compiled, channels_last, bf16) in turn with ours
+  --budget_s=S   begins no table later than this
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
+import json
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
 
-from benchmarks import harness
+from benchmarks import flops, harness
 from benchmarks.harness import Variant
 from msi2he_jax.config import default_config
 from msi2he_jax.training.optimizer import make_optimizer
+from msi2he_jax.training.parallel import Parallel
 from msi2he_jax.training.state import build_graphs, create_train_state
-from msi2he_jax.training.step import make_recipe, train_step
+from msi2he_jax.training.step import make_chunk, make_recipe
 
 CHANNELS = 50
+LOWERINGS = ("auto", "vjp", "matmul", "plain")
+TORCH = {  # name -> options of torch_peer.step
+    "eager": {},
+    "eager, channels_last": {"channels_last": True},
+    "compiled, channels_last": {"compiled": True, "channels_last": True},
+    "eager, channels_last, bf16": {"channels_last": True, "bf16": True},
+    "compiled, channels_last, bf16": {"compiled": True, "channels_last": True, "bf16": True},
+}
+SIZES_PX, BATCHES = (256, 512, 1024), (1, 16, 64)
 
 
-def config_of(features: int, depth: int, lowering: str):
-    """Returns pix2pix' configuration at a given width, depth and lowering."""
+def config_of(features: int, depth: int, lowering: str = "auto", dtype: str = "float32"):
+    """Returns pix2pix' configuration at a given width, depth, lowering and compute dtype."""
     config = default_config()
     config.model.in_channels = CHANNELS
     config.model.features = config.discriminator.features = features
     config.model.depth = depth
-    config.model.lowering = lowering
+    config.model.lowering, config.model.dtype = lowering, dtype
     return config
 
 
-def jax_step(config, batch: dict):
-    """Returns a call that takes one step and waits for it."""
+def compiled_step(config, batch: dict, *, mode: str = "jit", devices: int = 1, steps: int = 1):
+    """Compiles `steps` steps in one call.
+
+    Args:
+        config: Of the networks.
+        batch: `msi` and `image`, arrays, or only shapes and dtypes of them.
+        mode: `jit` or `pmap`.
+        devices: How many share the batch.
+        steps: Steps a call.
+
+    Returns:
+        The call's executable, its placed arguments (None where `batch` has only shapes), seconds.
+    """
     rate = {"steps": 1000, "steps_per_epoch": 100, "learning_rate": 2e-4}
     optimizers = tuple(make_optimizer(config.optimizer, **rate) for _ in range(2))
-    recipe = make_recipe(config, build_graphs(config), optimizers)
-    step = jax.jit(functools.partial(train_step, recipe), donate_argnums=0)
-    held = [create_train_state(config, *optimizers)]
-    key = jax.random.key(0)
+    shared = Parallel(mode, tuple(jax.devices()[:devices]))
+    graphs = build_graphs(config, shared.axis_name)
+    recipe = make_recipe(config, graphs, optimizers, shared.axis_name)
+    sample = shared.share(lambda arrays, step, seed: arrays)
+    begin = lambda: create_train_state(config, *optimizers)  # noqa: E731
+    only_shapes = isinstance(batch["msi"], jax.ShapeDtypeStruct)
+    inputs = (jax.eval_shape(begin) if only_shapes else begin(), batch, np.uint32(0))
+    if not only_shapes:
+        inputs = tuple(shared.place(x) for x in inputs)
+    executable, seconds = shared.compile(make_chunk(recipe, sample, steps), *inputs)
+    return executable, None if only_shapes else inputs, seconds
+
+
+def ours(name: str, config, batch: dict, **how) -> Variant:
+    """Returns a variant that takes steps and waits for them; `how` as of `compiled_step`."""
+    executable, (state, *rest), seconds = compiled_step(config, batch, **how)
+    held, (size, side) = [state], batch["msi"].shape[:2]
+    steps = how.get("steps", 1)
 
     def call() -> None:
-        held[0], metrics = step(held[0], batch, key)
+        held[0], metrics = executable(held[0], *rest)
         jax.block_until_ready(metrics)
 
-    return call
+    facts = _facts(config.model, side, size) | {"compile_s": seconds}
+    facts |= {"steps_per_call": steps, "devices": how.get("devices", 1)}
+    return Variant(name, call, size * steps, facts=facts | memory_of(executable))
+
+
+def _facts(model, side: int, size: int) -> dict:
+    work = flops.step(side, model.in_channels, model.features, model.depth)
+    return {"gflop": work / 1e9, "dtype": model.dtype, "batch": size, "side_px": side}
+
+
+def memory_of(executable) -> dict:
+    """Returns what the compiler plans: bytes of arguments, results and in between, and traffic."""
+    found = executable.memory_analysis()
+    if found is None:
+        return {}
+    apart = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    memory = {"planned_gib": (apart + found.temp_size_in_bytes) / 2**30}
+    cost = executable.cost_analysis()
+    cost = cost[0] if isinstance(cost, list) else cost or {}
+    read = {"xla_gflop": cost.get("flops"), "xla_gbyte": cost.get("bytes accessed")}
+    return memory | {name: value / 1e9 for name, value in read.items() if value}
 
 
 def random_batch(size: int, side: int) -> dict[str, np.ndarray]:
@@ -56,31 +121,117 @@ def random_batch(size: int, side: int) -> dict[str, np.ndarray]:
     return {"msi": msi, "image": 2 * random.random((size, side, side, 3), dtype=np.float32) - 1}
 
 
-def table(size: int, side: int, features: int, depth: int) -> dict:
-    """Times a step of `size` images of `side` px with every lowering."""
-    batch = random_batch(size, side)
-    on_device = jax.device_put(batch)
-    lowerings = ("auto", "vjp", "matmul", "plain")
+def table(size: int, side: int, features: int, depth: int, dtype: str = "float32", **asked) -> dict:
+    """Times a step of `size` images of `side` px.
+
+    Args:
+        size: Images.
+        side: px.
+        features: Width of the first layers.
+        depth: Halvings.
+        dtype: Compute dtype.
+        **asked: `lowerings`; `torch`, names of `TORCH`; `steps`, steps a call.
+    """
+    batch, steps = random_batch(size, side), asked.get("steps", 1)
+    variants = []
+    for name in asked.get("lowerings", ("auto",)):
+        config = config_of(features, depth, name, dtype)
+        variants.append(ours(f"msi2he_jax, {name}", config, batch, steps=steps))
+    for name in asked.get("torch", ()):
+        from benchmarks import torch_peer
+
+        call = torch_peer.step(batch, features, depth, steps=steps, **TORCH[name])
+        model = config_of(features, depth).model
+        facts = _facts(model, side, size)
+        facts["dtype"] = "bfloat16" if "bf16" in name else "float32"
+        variants.append(Variant(f"PyTorch, {name}", call, size * steps, True, facts))
+    return {"unit": "images", "rows": harness.measure(variants, warm_up=2)}
+
+
+def scaling_table(steps: int = 1, features: int = 8, depth: int = 5, side: int = 32) -> dict:
+    """Times jit and pmap on 1, 2, 4, ... devices, one batch shared between them."""
+    batch, most = random_batch(16, side), jax.device_count()
+    counts = [n for n in (1, 2, 4, 8) if n <= most]
+    config = config_of(features, depth)
     variants = [
-        Variant(f"msi2he_jax, {name}", jax_step(config_of(features, depth, name), on_device), size)
-        for name in lowerings
+        ours(f"{mode}, {n} devices", config, batch, mode=mode, devices=n, steps=steps)
+        for n in counts
+        for mode in ("jit", "pmap")
     ]
     return {"unit": "images", "rows": harness.measure(variants)}
 
 
-def main(full: bool = False) -> None:
-    """Runs the tables and prints where they are stored."""
-    sizes = [(1, 256, 64, 8), (4, 256, 64, 8)] if full else [(4, 128, 16, 7)]
-    tables = {
-        f"training step, {side} px, {features} features, batch {size}": table(
-            size, side, features, depth
+def forced_scaling_table(count: int = 8) -> dict:
+    """Makes `scaling_table` in a process that takes the CPU for `count` devices."""
+    words = [sys.executable, "-m", "benchmarks.bench_train_step", "--child"]
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
+    done = subprocess.run(words, env=os.environ | flags, check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)
+
+
+def memory_rows(features: int, depth: int, dtype: str, places: list[tuple[int, int]]) -> list[dict]:
+    """Returns what a compiled step plans to use, by (px, batch); nothing is run."""
+    rows = []
+    for side, size in places:
+        shapes = {"msi": (size, side, side, CHANNELS), "image": (size, side, side, 3)}
+        batch = {name: jax.ShapeDtypeStruct(x, np.float32) for name, x in shapes.items()}
+        executable, _, seconds = compiled_step(config_of(features, depth, "auto", dtype), batch)
+        row = {"side_px": side, "batch": size, "compile_s": seconds, **memory_of(executable)}
+        rows.append(row)
+        print("{side_px} px, batch {batch}: {planned_gib:.2f} GiB".format(**row), flush=True)
+    return rows
+
+
+def jobs_of(options) -> dict:
+    """Returns title -> what makes its table, the most telling first."""
+    peers = tuple(TORCH) if options.peer == "torch" else ()
+    jobs = {}
+    if options.gpu:
+        fast = peers[:1] + peers[-1:]
+        for size in (16, 1, 64, 4):
+            asked = {"torch": fast if size in (1, 16) else (), "steps": max(2, 64 // size)}
+            title = f"training step, bf16, 256 px, 64 features, batch {size}"
+            jobs[title] = lambda s=size, a=asked: table(s, 256, 64, 8, "bfloat16", **a)
+        jobs["lowerings, bf16, 256 px, 64 features, batch 16"] = lambda: table(
+            16, 256, 64, 8, "bfloat16", lowerings=("auto", "matmul"), steps=4
         )
-        for size, side, features, depth in sizes
-    }
-    print(harness.save("train_step", tables))
+        jobs["a batch shared by jit and pmap"] = lambda: scaling_table(10, 64, 5, 256)
+        return jobs
+    sizes = [(1, 256, 64, 8), (4, 256, 64, 8)] if options.full else [(4, 128, 16, 7)]
+    kinds = ("auto",) if peers else LOWERINGS if options.full else ("auto", "plain")
+    for size, side, features, depth in sizes:
+        title = f"training step, {side} px, {features} features, batch {size}"
+        jobs[title] = lambda a=(size, side, features, depth): table(
+            *a, lowerings=kinds, torch=peers
+        )
+    if not options.full:
+        for size in (1, 16):
+            title = f"training step, 128 px, 16 features, batch {size}"
+            jobs[title] = lambda size=size: table(size, 128, 16, 7)
+        jobs["8 devices forced on the same cores, 32 px, batch 16"] = forced_scaling_table
+    return jobs
+
+
+def main(words: list[str] | None = None) -> None:
+    """Runs the tables and prints where they are stored."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("full", "gpu", "memory", "child"):
+        parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--peer", choices=("none", "torch"), default="none")
+    parser.add_argument("--budget_s", type=float, default=1e9)
+    options = parser.parse_args(words)
+    if options.child:
+        print(json.dumps(scaling_table()))
+        return
+    places = [(side, size) for side in SIZES_PX for size in BATCHES]
+    if options.memory:
+        rows = memory_rows(64, 8, "float32", places)
+        print(harness.save("memory", {}, memory=rows, features=64, dtype="float32"))
+        return
+    tables, missing = harness.run_tables(jobs_of(options), options.budget_s)
+    name = "train_step_full" if options.full else "train_step"
+    print(harness.save(name, tables, missing))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="the published widths, at 256 px")
-    main(parser.parse_args().full)
+    main()

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from msi2he_jax.io_safety import write_json
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-image", "pyimzml")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-image", "pyimzml", "torch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +33,15 @@ class Variant:
         call: Does the work once and returns only when it is done.
         items: How much work one call does, in the benchmark's unit.
         peer: Whether it is somebody else's code.
+        facts: What else the record tells of it, such as `compile_s`; `gflop` (per item) and `dtype`
+            make `save` add the speed in GFLOP/s and its share of the matrix product's, `mfu`.
     """
 
     name: str
     call: Callable[[], object]
     items: float = 1.0
     peer: bool = False
+    facts: dict = dataclasses.field(default_factory=dict)
 
 
 def measure(variants: list[Variant], *, rounds: int = 5, warm_up: int = 1) -> list[dict]:
@@ -77,6 +80,7 @@ def _records(variants: list[Variant], first: dict, times: dict) -> list[dict]:
             "high_s": max(times[variant.name]),
             "items_per_s": 1 / per_item[variant.name],
             "ratio": per_item[variant.name] / base,
+            **variant.facts,
         }
         for variant in variants
     ]
@@ -86,6 +90,30 @@ def _seconds(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+def run_tables(jobs: dict[str, Callable[[], dict]], budget_s: float = 1e9) -> tuple[dict, dict]:
+    """Makes tables until the time is used up; one that fails does not take the others along.
+
+    Args:
+        jobs: Title -> what makes its table.
+        budget_s: No table is begun later than this, s.
+
+    Returns:
+        The tables, and why others are missing, by title.
+    """
+    tables, missing, begin = {}, {}, time.monotonic()
+    for title, make in jobs.items():
+        spent = time.monotonic() - begin
+        if spent > budget_s:
+            missing[title] = f"not begun: {spent:.0f} s of {budget_s:.0f} s were spent"
+            continue
+        try:
+            tables[title] = make()
+        except Exception as error:  # whatever a library of the machine may raise
+            missing[title] = f"{type(error).__name__}: {str(error)[:300]}"
+        print(f"{title}: {missing.get(title) or f'{time.monotonic() - begin - spent:.0f} s'}")
+    return tables, missing
 
 
 def environment() -> dict:
@@ -101,7 +129,9 @@ def environment() -> dict:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "revision": _revision(),
+        "driver": _driver(),
         "gemm_gflops": _gemm_gflops(),
+        "gemm_bfloat16_gflops": _gemm_gflops(dtype="bfloat16"),
         "copy_gb_per_s": _copy_gb_per_s(),
     }
 
@@ -120,12 +150,22 @@ def _revision() -> str | None:
     return done.stdout.strip() or None
 
 
-def _gemm_gflops(side: int = 2048) -> float:
-    """Reads the f32 matrix product's speed: what the convolutions of this run can hope for."""
+def _driver() -> str | None:
+    """Returns the graphics driver's version, or None where there is none."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
+    except OSError:
+        return None
+
+
+def _gemm_gflops(dtype: str = "float32") -> float:
+    """Reads the matrix product's speed: what the convolutions of this run can hope for."""
     import jax
     import jax.numpy as jnp
 
-    a = jnp.ones((side, side), jnp.float32)
+    side = 2048 if jax.default_backend() == "cpu" else 8192
+    a = jnp.ones((side, side), dtype)
     product = jax.jit(lambda a: a @ a)
     product(a).block_until_ready()
     seconds = min(_seconds(lambda: product(a).block_until_ready()) for _ in range(5))
@@ -149,15 +189,36 @@ def peak_memory_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def save(name: str, tables: dict[str, dict]) -> pathlib.Path:
+def peak_device_memory_gib() -> float | None:
+    """Returns the most memory of the first device used so far, GiB, where the backend tells."""
+    import jax
+
+    found = jax.local_devices()[0].memory_stats() or {}
+    peak = found.get("peak_bytes_in_use")
+    return None if peak is None else round(peak / 2**30, 2)
+
+
+def save(
+    name: str, tables: dict[str, dict], missing: dict | None = None, **more: object
+) -> pathlib.Path:
     """Writes one benchmark's tables with the machine's record; returns the file.
 
     Args:
         name: The benchmark, such as "metrics".
         tables: Title -> {"unit": what an item is, "rows": records of `measure`}.
+        missing: Title -> why there is no such table.
+        **more: Further parts of the record.
     """
-    record = {"benchmark": name, "environment": environment(), "tables": tables}
+    machine = environment()
+    for row in (row for table in tables.values() for row in table["rows"] if "gflop" in row):
+        wide = row["dtype"] != "bfloat16"
+        row["gflop_per_s"] = row["gflop"] * row["items_per_s"]
+        peak = machine["gemm_gflops" if wide else "gemm_bfloat16_gflops"]
+        row["mfu"] = row["gflop_per_s"] / peak / row.get("devices", 1)
+    record = {"benchmark": name, "environment": machine, "tables": tables, **more}
+    record |= {"missing": missing} if missing else {}
     record["peak_memory_gib"] = round(peak_memory_gib(), 2)
+    record["peak_device_memory_gib"] = peak_device_memory_gib()
     path = RESULTS / f"{name}_{record['environment']['backend']}.json"
     write_json(path, record)
     return path

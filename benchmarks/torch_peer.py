@@ -33,6 +33,7 @@ class UNet(nn.Module):
             self.up_norms.append(nn.Identity() if level == 0 else nn.BatchNorm2d(outer))
 
     def forward(self, x):
+        """Paints: [B, K, H, W] -> [B, 3, H, W] in [-1, 1]."""
         skips = []
         for level in range(self.depth):
             x = x if level == 0 else functional.leaky_relu(x, 0.2)

@@ -1,0 +1,72 @@
+"""The report draws what was measured and says what was not; FLOPs follow from the layers."""
+
+import pytest
+
+from benchmarks import flops, harness, page, plots, report, stand_in
+
+MACHINE = {
+    "device": "card <1>",
+    "backend": "gpu",
+    "cores": 4,
+    "versions": {"jax": "1", "torch": None},
+    "gemm_gflops": 100.0,
+    "gemm_bfloat16_gflops": 400.0,
+    "copy_gb_per_s": 10.0,
+    "revision": "abc",
+    "date": "2026-01-01",
+}
+
+
+def _row(name, batch, **more):
+    facts = {"side_px": 64, "batch": batch, "dtype": "float32", "gflop": 2.0, "mfu": 0.2}
+    return facts | {"name": name, "items_per_s": 10.0, "gflop_per_s": 20.0, "ratio": 1.0} | more
+
+
+def test_page_has_tables_plots_and_what_is_missing():
+    rows = [_row("ours", 1, xla_gbyte=0.5), _row("ours", 4, items_per_s=20.0)]
+    rows += [_row("jit, 2 devices", 4, devices=2), _row("jit, 1 devices", 4, devices=1)]
+    tables = {"a & b": {"unit": "images", "rows": rows}}
+    record = {"benchmark": "train", "environment": MACHINE, "tables": tables}
+    text = page.page([record | {"missing": {"big": "out of memory"}}])
+    assert text.count("<svg") == 4 and "roofline" in text.lower()
+    assert "a &amp; b" in text and "card &lt;1&gt;" in text and "big (out of memory)" in text
+    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_chart_without_points_is_nothing():
+    assert plots.chart("t", "x", "y", {}) == ""
+    one = plots.chart("t", "x", "y", {"a": [(1.0, 5.0)]})
+    assert one.startswith("<svg") and one.count("<circle") == 1
+
+
+def test_a_table_that_fails_leaves_the_others():
+    def fail():
+        raise MemoryError("too large")
+
+    tables, missing = harness.run_tables({"a": dict, "b": fail, "c": dict})
+    assert list(tables) == ["a", "c"] and missing == {"b": "MemoryError: too large"}
+    tables, missing = harness.run_tables({"a": dict}, budget_s=-1.0)
+    assert tables == {} and missing["a"].startswith("not begun")
+
+
+def test_flops_of_the_published_networks():
+    """GFLOP of pix2pix at 256 px with 50 channels, counted layer by layer elsewhere."""
+    assert flops.unet_forward(256, 50, 64, 8)[0] == pytest.approx(13.67e9, rel=1e-3)
+    assert flops.patchgan_forward(256, 50, 64)[0] == pytest.approx(7.97e9, rel=1e-3)
+    assert flops.step(256, 50, 64, 8) == pytest.approx(97.88e9, rel=1e-4)
+
+
+def test_stand_in_has_what_configurations_need():
+    first = stand_in.ConfigDict({"a": {"b": 1}, "c": 2})
+    second = first.copy_and_resolve_references()
+    second.a.b, second.c = 3, 4
+    assert (first.a.b, first.c, second["a"]["b"]) == (1, 2, 3)
+    assert stand_in.ConfigDict({**first.a, "d": 5}).d == 5
+    with pytest.raises(AttributeError):
+        first.missing  # noqa: B018
+
+
+def test_a_benchmark_that_fails_is_named(monkeypatch):
+    monkeypatch.setattr(report, "QUICK", ("nothing_of_this_name",))
+    assert report.run_suite("quick") == ["nothing_of_this_name"]
+    assert report.run_suite("none") == []
