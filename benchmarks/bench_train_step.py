@@ -28,8 +28,9 @@ from benchmarks.harness import Variant
 from msi2he_jax.config import default_config
 from msi2he_jax.training.optimizer import make_optimizer
 from msi2he_jax.training.parallel import Parallel
+from msi2he_jax.training.recipe import make_recipe
 from msi2he_jax.training.state import build_graphs, create_train_state
-from msi2he_jax.training.step import make_chunk, make_recipe
+from msi2he_jax.training.step import make_chunk
 
 CHANNELS = 50
 LOWERINGS = ("auto", "vjp", "matmul", "plain")

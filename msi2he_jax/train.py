@@ -15,8 +15,9 @@ stopped by SIGTERM, 130 by Ctrl-C.
 
 The run's folder holds config.json, provenance.json (of the data), checkpoints/latest and
 checkpoints/best (by validation score), metrics.jsonl, events/ (TensorBoard) and images/ (MSI view,
-synthetic, real). A step whose loss or gradient is not finite changes nothing; metrics.jsonl names
-its samples. Ten in a row end the run, and not_finite.npz holds the last batch.
+synthetic, real, and the flow where flow.enabled). A step whose loss or gradient is not finite
+changes nothing; metrics.jsonl names its samples. Ten in a row end the run, and not_finite.npz holds
+the last batch.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def run(values: flags.FlagValues, args: list[str], *, overrides: Sequence[tuple[
 
     use_compilation_cache()
     with _Bar(config) as bar, stop_requests() as stop:
-        report = loop.Report(bar.note, bar.progress)
+        report = loop.Report(bar.note, bar.total, bar.progress)
         options = {"report": report, "stop": stop, "begin": _beginning(config)}
         outcome = loop.train_and_evaluate(config, workdir, **options)
     print(_summary(outcome, workdir, config))
@@ -123,6 +124,9 @@ class _Bar:
 
         tqdm.write(line, file=sys.stderr)
 
+    def total(self, steps: int) -> None:
+        self._options["total"] = steps
+
     def progress(self, step: int, values: dict[str, float]) -> None:
         from tqdm import tqdm
 
@@ -142,9 +146,7 @@ class _Bar:
 def _summary(outcome, workdir: str, config) -> str:
     best = "" if outcome.best is None else f", best {config.train.best_metric} {outcome.best:.4f}"
     spent = f", {outcome.train_s:.1f} s in steps, {outcome.compile_s:.1f} s compiling"
-    return (
-        f"{workdir}: {outcome.reason} at step {outcome.step} of {config.train.steps}{best}{spent}"
-    )
+    return f"{workdir}: {outcome.reason} at step {outcome.step} of {outcome.steps}{best}{spent}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

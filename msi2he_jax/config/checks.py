@@ -82,6 +82,25 @@ def _incompatible(config: ConfigDict) -> Iterator[tuple[bool, str, str, str]]:
         "--config.discriminator.norm=instance",
     )
     yield (
+        config.loss.r1 > 0 and config.discriminator.norm == "batch" and not no_adversary,
+        "discriminator.norm",
+        "is batch, but the gradient penalty loss.r1 is per image",
+        "--config.discriminator.norm=instance",
+    )
+    yield (
+        config.flow.enabled and config.loss.lambda_l1 == 0,
+        "loss.lambda_l1",
+        "is 0 while flow.enabled: the flow would learn nothing",
+        "",
+    )
+    most = config.augmentation.elastic_cell_px / 5
+    yield (
+        config.augmentation.elastic_px > most,
+        "augmentation.elastic_px",
+        f"is {config.augmentation.elastic_px:g}, beyond {most:g} a warp could fold",
+        f"--config.augmentation.elastic_cell_px={5 * config.augmentation.elastic_px:g}",
+    )
+    yield (
         config.test.dropout_at_test and model.dropout == 0,
         "test.dropout_at_test",
         "is true while model.dropout is 0",

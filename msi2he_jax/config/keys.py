@@ -29,6 +29,16 @@ RANGES = {
     "seed": (0, 2**31 - 1),
     "ema": (0.0, 0.999999),
     "data.crop_px": (0, 65_536),
+    "augmentation.rotation_deg": (0.0, 180.0),
+    "augmentation.scaling": (0.0, 1.0),
+    "augmentation.shear_deg": (0.0, 45.0),
+    "augmentation.translation_px": (0.0, 65_536.0),
+    "augmentation.elastic_px": (0.0, 65_536.0),
+    "augmentation.elastic_cell_px": (2.0, 65_536.0),
+    "augmentation.channel_gain": (0.0, 2.0),
+    "augmentation.channel_dropout": (0.0, 0.99),
+    "augmentation.noise_additive": (0.0, 1.0),
+    "augmentation.noise_multiplicative": (0.0, 1.0),
     "model.in_channels": (0, 100_000),
     "model.depth": (1, 9),
     "model.features": (1, 4_096),
@@ -36,9 +46,23 @@ RANGES = {
     "model.blocks": (0, 64),
     "discriminator.features": (1, 4_096),
     "discriminator.n_layers": (0, 5),
+    "discriminator.scales": (1, 4),
+    "diffaugment.color": (0.0, 1.0),
+    "diffaugment.translation": (0.0, 0.5),
+    "diffaugment.cutout": (0.0, 1.0),
     "loss.lambda_gan": (0.0, 1e6),
     "loss.lambda_l1": (0.0, 1e6),
     "loss.gradient_penalty": (0.0, 1e6),
+    "loss.r1": (0.0, 1e6),
+    "loss.r1_every": (1, 1_000),
+    "loss.feature_matching": (0.0, 1e6),
+    "loss.pyramid_levels": (1, 8),
+    "loss.background_weight": (0.0, 1.0),
+    "loss.tissue_power": (0.0, 4.0),
+    "flow.features": (1, 1_024),
+    "flow.depth": (1, 8),
+    "flow.smoothness": (0.0, 1e6),
+    "flow.learning_rate": (0.0, 1e3),
     "optimizer.learning_rate": (1e-12, 1e3),
     "optimizer.d_learning_rate": (0.0, 1e3),
     "optimizer.b1": (0.0, 0.999999),
@@ -46,12 +70,35 @@ RANGES = {
     "optimizer.eps": (1e-30, 1.0),
     "optimizer.decay_from": (0.0, 1.0),
     "train.steps": (1, 10**9),
+    "train.epochs": (0, 10**6),
     "train.batch_size": (1, 65_536),
     "train.steps_per_call": (1, 100_000),
     "train.eval_every": (1, 10**9),
     "train.checkpoint_every": (1, 10**9),
     "train.image_every": (1, 10**9),
     "train.patience": (0, 10**6),
+}
+
+# Words for keys whose name does not say it all.
+NOTES = {
+    "ema": "decay of the generator's moving average; 0 = off",
+    "augmentation.scaling": "0.1: from 1/1.1 to 1.1",
+    "augmentation.elastic_px": "largest displacement of a knot; at most a fifth of elastic_cell_px",
+    "augmentation.channel_gain": "spread of the logarithm of each channel's gain",
+    "discriminator.scales": "discriminators, each on images half as large",
+    "diffaugment.color": "as published: 1",
+    "diffaugment.translation": "part of the side; as published: 0.125",
+    "diffaugment.cutout": "part of the side; as published: 0.5",
+    "loss.r1": "weight of the gradient penalty on real images; 0 = off",
+    "loss.r1_every": "steps between two such penalties",
+    "loss.feature_matching": "weight; pix2pixHD: 10; 0 = off",
+    "loss.pyramid_levels": "mean of the loss over images halved 0, 1, ... times; 1 = plain",
+    "loss.background_weight": "of pixels outside the tissue in the reconstruction loss; 1 = plain",
+    "loss.tissue_power": "examples weigh as their tissue fraction to this power; 0 = alike",
+    "flow.enabled": "register synthetic to real images while training",
+    "flow.smoothness": "weight, relative to loss.lambda_l1",
+    "flow.learning_rate": "0 = the generator's",
+    "train.epochs": "instead of train.steps: each of examples // batch_size steps; 0 = steps",
 }
 
 
@@ -65,21 +112,12 @@ def default_config() -> ConfigDict:
             "parallel": "jit",  # how several devices share a batch
             "ema": 0.0,  # decay of the generator's moving average; 0 = off
             "data": _data(),
+            "augmentation": _augmentation(),
             "model": _model(),
-            "discriminator": {
-                "name": "patchgan",  # none: train on the reconstruction loss alone
-                "features": 64,
-                "n_layers": 3,  # 3 sees 70 x 70 px
-                "norm": "batch",
-                "conditional": True,  # whether it sees the MSI beside the image
-            },
-            "loss": {
-                "gan": "vanilla",
-                "lambda_gan": 1.0,
-                "lambda_l1": 100.0,  # weight of the reconstruction loss, whichever it is
-                "reconstruction": "l1",  # l1 on [-1, 1]; mse on [0, 1], as Keras has it
-                "gradient_penalty": 10.0,  # wgangp only
-            },
+            "discriminator": _discriminator(),
+            "diffaugment": _diffaugment(),
+            "loss": _loss(),
+            "flow": _flow(),
             "optimizer": _optimizer(),
             "train": _train(),
             "test": {"norm_at_test": "batch", "dropout_at_test": False},
@@ -93,6 +131,70 @@ def _data() -> dict[str, Any]:
         "crop_px": 0,  # side of random crops; 0 = whole images
         "augment": "flip",  # flip: left-right, up-down; dihedral: also turns by 90 degrees
         "padding": "provenance",  # around the histology: as preprocessed, white or black
+    }
+
+
+def _augmentation() -> dict[str, Any]:
+    """Random, on the device, MSI and histology alike; all off. See `data.augmentation`."""
+    return {
+        "rotation_deg": 0.0,  # either way
+        "scaling": 0.0,  # 0.1 is from 1/1.1 to 1.1
+        "shear_deg": 0.0,
+        "translation_px": 0.0,
+        "elastic_px": 0.0,  # largest displacement of a knot of a smooth warp ...
+        "elastic_cell_px": 64.0,  # ... and the distance of its knots
+        "channel_gain": 0.0,  # spread of the logarithm of each channel's gain
+        "channel_dropout": 0.0,  # probability that a channel is zero
+        "noise_additive": 0.0,  # spread, full range 1
+        "noise_multiplicative": 0.0,  # spread, relative
+    }
+
+
+def _discriminator() -> dict[str, Any]:
+    return {
+        "name": "patchgan",  # none: train on the reconstruction loss alone
+        "features": 64,
+        "n_layers": 3,  # 3 sees 70 x 70 px
+        "norm": "batch",
+        "conditional": True,  # whether it sees the MSI beside the image
+        "spectral_norm": False,
+        "scales": 1,  # discriminators, each on images half as large as the one before
+    }
+
+
+def _diffaugment() -> dict[str, Any]:
+    """What the discriminator sees is varied at random; as published: 1, 0.125, 0.5; 0 is off."""
+    return {
+        "color": 0.0,  # 1: brightness +-0.5, saturation 0 to 2, contrast 0.5 to 1.5
+        "translation": 0.0,  # part of the side, either way
+        "cutout": 0.0,  # side of the blank rectangle, part of the image's
+    }
+
+
+def _loss() -> dict[str, Any]:
+    return {
+        "gan": "vanilla",
+        "lambda_gan": 1.0,
+        "lambda_l1": 100.0,  # weight of the reconstruction loss, whichever it is
+        "reconstruction": "l1",  # l1 on [-1, 1]; mse on [0, 1], as Keras has it
+        "gradient_penalty": 10.0,  # wgangp only
+        "r1": 0.0,  # weight of the gradient penalty on real images
+        "r1_every": 1,  # steps between two penalties, each weighted by as many
+        "feature_matching": 0.0,  # weight; pix2pixHD: 10
+        "pyramid_levels": 1,  # mean of the loss over images halved 0, 1, ... times
+        "background_weight": 1.0,  # of pixels outside the tissue, in the reconstruction loss
+        "tissue_power": 0.0,  # examples weigh as their tissue fraction to this power
+    }
+
+
+def _flow() -> dict[str, Any]:
+    """A network that registers synthetic to real images while training (RegGAN)."""
+    return {
+        "enabled": False,
+        "features": 32,
+        "depth": 4,  # halvings
+        "smoothness": 0.5,  # weight, relative to lambda_l1
+        "learning_rate": 0.0,  # 0 = the generator's
     }
 
 
@@ -127,6 +229,7 @@ def _optimizer() -> dict[str, Any]:
 def _train() -> dict[str, Any]:
     return {
         "steps": 20_000,
+        "epochs": 0,  # instead of steps: each of examples // batch_size steps; 0 = steps
         "batch_size": 1,
         "steps_per_call": 50,  # steps without a word to the host: one call (on CPU: several calls)
         "eval_every": 1_000,

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from msi2he_jax.config.keys import CHOICES, default_config
+from msi2he_jax.config.keys import CHOICES, NOTES, default_config
 from msi2he_jax.errors import InputError
 
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
@@ -64,10 +64,11 @@ def describe_type(kind: type) -> str:
 
 
 def describe_keys() -> list[str]:
-    """Returns one line per key, as it is set on the command line, with its default and choices."""
+    """Returns one line per key, as it is set on the command line, with its default and meaning."""
     config = default_config()
+    words = {name: "|".join(choices) for name, choices in CHOICES.items()} | NOTES
     return [
-        f"  --config.{name}={value(config, name)}  {'|'.join(CHOICES.get(name, ()))}".rstrip()
+        f"  --config.{name}={value(config, name)}  {words.get(name, '')}".rstrip()
         for name in _leaves(config)
     ]
 

@@ -14,11 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from msi2he_jax.data import sampling
+from msi2he_jax.data.augmentation import Augmentation, draw_positions, vary_msi
 from msi2he_jax.data.builder import read_split
 from msi2he_jax.data.provenance import read_provenance
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.images import apply_scale
 
+NO_AUGMENTATION = Augmentation()
 _ORDER, _AUGMENT = 0, 1
 
 
@@ -37,6 +40,7 @@ class Arrays:
         msi_to_histology: float64 [N, 3, 3], acting on (x, y, 1), um.
         sample_ids: N names.
         group_ids: N names of patients.
+        pad_value: 0..255, of the histology outside a pair's extent.
     """
 
     msi: np.ndarray
@@ -49,6 +53,7 @@ class Arrays:
     msi_to_histology: np.ndarray
     sample_ids: tuple[str, ...]
     group_ids: tuple[str, ...]
+    pad_value: int = 255
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -101,6 +106,7 @@ def load_arrays(
         msi_to_histology=np.stack([example["msi_to_histology"] for example in examples]),
         sample_ids=tuple(example["sample_id"] for example in examples),
         group_ids=tuple(example["group_id"] for example in examples),
+        pad_value=pad_value,
     )
 
 
@@ -143,13 +149,16 @@ def sample_batch(
     crop_px: int = 0,
     flip: bool = False,
     rotate: bool = False,
+    augmentation: Augmentation = NO_AUGMENTATION,
+    pad_value: int = 255,
 ) -> dict[str, jax.Array]:
     """Draws a batch; pure, and fit for use inside `jax.jit` and `jax.lax.scan`.
 
     Args:
         arrays: `msi` [N, H, W, K] float in [0, 1] or unsigned integer (full range is 1),
             `histology` uint8 [N, H, W, 3], `tissue_mask` and `valid_mask` bool [N, H, W], and
-            `extent_px` int32 [N, 2], the part of the grid that crops are taken from.
+            `extent_px` int32 [N, 2], the part of the grid that crops are taken from; any other
+            array [N, ...] is handed on by its name.
         step: int32 scalar, may be traced; batch `step` holds positions step * batch_size + i of the
             epochs' permutations laid end to end.
         seed: Fixes order and augmentation.
@@ -157,6 +166,8 @@ def sample_batch(
         crop_px: Side of a random square crop, px; 0 takes the whole grid.
         flip: Flips rows and columns at random.
         rotate: Turns by a random multiple of 90 degrees; only where the result is square.
+        augmentation: Random warps, which bring in what lies around a crop, and intensities.
+        pad_value: 0..255, of the histology that a warp brings in from outside the grid.
 
     Returns:
         `msi` float [B, h, w, K] in [0, 1] (float32, or as stored if float), `image` float32
@@ -169,11 +180,26 @@ def sample_batch(
     keys = jax.vmap(lambda each: jax.random.fold_in(key, each))(position)
     names = ("msi", "histology", "tissue_mask", "valid_mask")
     pick = functools.partial(
-        _augmented, [arrays[name] for name in names], arrays["extent_px"], crop_px, flip, rotate
+        _augmented,
+        [arrays[name] for name in names],
+        jnp.asarray(arrays["extent_px"]),
+        crop_px,
+        flip,
+        rotate,
+        augmentation,
+        pad_value,
     )
     msi, histology, tissue, valid = jax.vmap(pick)(index, keys)
-    return {
-        "msi": _unit(msi),
+    msi = _unit(msi)
+    if augmentation.varies:
+        msi = jax.vmap(lambda *one: vary_msi(*one, augmentation))(keys, msi, valid)
+    others = {
+        name: jnp.asarray(x)[index]
+        for name, x in arrays.items()
+        if name not in (*names, "extent_px")
+    }
+    return others | {
+        "msi": msi,
         "image": histology.astype(jnp.float32) / 127.5 - 1.0,
         "tissue_mask": tissue,
         "valid_mask": valid,
@@ -204,8 +230,10 @@ def batch_order(step, *, seed: int, size: int, batch_size: int) -> jax.Array:
     return orders[position // size - first, position % size]
 
 
-def _augmented(arrays, extents, crop_px, flip, rotate, index, key) -> list[jax.Array]:
-    """Crops, turns and flips one example, all its arrays alike."""
+def _augmented(
+    arrays, extents, crop_px, flip, rotate, augmentation, pad_value, index, key
+) -> list[jax.Array]:
+    """Crops or warps, turns and flips one example, all its arrays alike."""
     height, width = arrays[0].shape[1:3]
     crop = (min(crop_px or height, height), min(crop_px or width, width))
     crop_key, turn_key, flip_key = jax.random.split(key, 3)
@@ -215,8 +243,21 @@ def _augmented(arrays, extents, crop_px, flip, rotate, index, key) -> list[jax.A
     if rotate and crop[0] == crop[1]:
         turns = jax.random.randint(turn_key, (), 0, 4)
     flips = jax.random.bernoulli(flip_key, shape=(2,)) if flip else jnp.zeros(2, bool)
-    parts = [_crop(array, index, start, crop) for array in arrays]
+    if augmentation.warps:
+        centre = start + 0.5 * (jnp.minimum(jnp.array(crop), extents[index]) - 1)
+        where = draw_positions(key, augmentation, crop, start, centre)
+        parts = _warped(arrays, index, where, pad_value)
+    else:
+        parts = [_crop(array, index, start, crop) for array in arrays]
     return [_turned(part, turns, flips, rotate) for part in parts]
+
+
+def _warped(arrays, index, where: jax.Array, pad_value: int) -> list[jax.Array]:
+    """One example read at `where` [h, w, 2]; beyond the grid lies what the loader pads with."""
+    msi, histology, *masks = (array[index] for array in arrays)
+    images = (_unit(msi), 0.0), (histology.astype(jnp.float32), float(pad_value))
+    warped = [sampling.bilinear(image, where, fill) for image, fill in images]
+    return warped + [sampling.nearest(mask, where, False) for mask in masks]
 
 
 def _crop(array: jax.Array, index, start: jax.Array, crop: tuple[int, int]) -> jax.Array:

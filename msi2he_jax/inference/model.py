@@ -17,7 +17,7 @@ from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import existing_folder
 from msi2he_jax.models import multiple_of
 from msi2he_jax.training.checkpoint import Restored, restore_generator
-from msi2he_jax.training.step import run as run_network
+from msi2he_jax.training.state import run as run_network
 
 NORMS = ("batch", "running")
 

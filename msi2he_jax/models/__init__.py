@@ -9,10 +9,12 @@ from msi2he_jax.models.build import (
     build_generator,
     multiple_of,
 )
+from msi2he_jax.models.flow import FlowNet
 
 __all__ = [
     "Discriminator",
     "DiscriminatorConfig",
+    "FlowNet",
     "Generator",
     "GeneratorConfig",
     "build_discriminator",

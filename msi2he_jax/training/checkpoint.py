@@ -35,6 +35,7 @@ FREE = (
     "parallel",
     "data.dir",
     "train.steps",
+    "train.epochs",
     "train.steps_per_call",
     "train.eval_every",
     "train.checkpoint_every",

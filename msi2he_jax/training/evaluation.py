@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from msi2he_jax.metrics import similarity
-from msi2he_jax.training.step import run
+from msi2he_jax.training.state import run
 
 LOWER_IS_BETTER = ("mae", "mae_masked")
 
@@ -48,6 +48,25 @@ def make_evaluator(config: Any, graph: Any) -> Callable[..., tuple[dict, jax.Arr
         return jax.lax.map(one, (jnp.arange(len(inputs[0])), *inputs))
 
     return evaluate
+
+
+def estimate_flow(graph: Any, params: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Returns the compiled flow network, from synthetic and real images to displacements.
+
+    Args:
+        graph: `nnx.GraphDef` of the flow network.
+        params: Its parameters.
+
+    Returns:
+        A function of two `[N, H, W, 3]` uint8, giving `[N, H, W, 2]` float32: px.
+    """
+
+    @jax.jit
+    def flow(fake, real):
+        images = (x.astype(jnp.float32) / 127.5 - 1.0 for x in (fake, real))
+        return run(graph, params, {}, *images)[0]
+
+    return flow
 
 
 def _scores(fake, real, tissue, valid) -> dict[str, jax.Array]:

@@ -18,10 +18,15 @@ from ml_collections import ConfigDict
 
 from msi2he_jax import io_safety
 from msi2he_jax.data import loader
-from msi2he_jax.errors import InputError
-from msi2he_jax.models import multiple_of
 from msi2he_jax.training import checkpoint, evaluation, monitor, parallel, skipped
-from msi2he_jax.training.optimizer import make_optimizer
+from msi2he_jax.training.preparation import (
+    build_optimizers,
+    complete_config,
+    device_arrays,
+    open_data,
+    sampler,
+)
+from msi2he_jax.training.recipe import make_recipe
 from msi2he_jax.training.state import (
     Graphs,
     TrainState,
@@ -29,12 +34,11 @@ from msi2he_jax.training.state import (
     create_train_state,
     inference_arrays,
 )
-from msi2he_jax.training.step import make_chunk, make_recipe
+from msi2he_jax.training.step import make_chunk
 
 MOST_SKIPPED = 10  # steps in a row that are not finite before the run is given up
 MOST_SILENT_S = 5.0  # s between two words of progress, where a call is a single step
 _PICTURES = 4
-_PADDING = {"provenance": None, "white": 255, "black": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Outcome:
         signal: Number of the signal that stopped it, or None.
         compile_s: Seconds spent compiling, s.
         train_s: Seconds spent in training steps, over all parts of the run, s.
+        steps: Steps asked for, as `train.steps` or `train.epochs` say.
     """
 
     step: int
@@ -57,13 +62,21 @@ class Outcome:
     signal: int | None = None
     compile_s: float = 0.0
     train_s: float = 0.0
+    steps: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Where the loop says what it does: `note(line)`, and `progress(step, values)` per chunk."""
+    """Where the loop says what it does.
+
+    Attributes:
+        note: Takes a line.
+        total: Takes the number of steps asked for, once.
+        progress: Takes the step and its values, per chunk.
+    """
 
     note: Callable[[str], None] = lambda line: None
+    total: Callable[[int], None] = lambda steps: None
     progress: Callable[[int, dict[str, float]], None] = lambda step, values: None
 
 
@@ -82,6 +95,7 @@ class Run:
     seed: jax.Array
     validation_arrays: dict[str, jax.Array]
     sample_ids: tuple[str, ...]
+    draw: Callable[..., dict[str, jax.Array]]
     state: TrainState | None = None
     step: int = 0
     best: float | None = None
@@ -115,8 +129,9 @@ def train_and_evaluate(
         InputError: the data, the run's folder and the configuration do not fit together.
     """
     report = report or Report()
-    data, validation = open_data(config, report)
+    data, validation = open_data(config, report.note)
     config = complete_config(config, data)
+    report.total(config.train.steps)
     checkpoint.check_same_run(workdir, config)
     run = build_run(config, data, validation, report)
     if begin and not any((Path(workdir) / "checkpoints" / "latest").glob("[0-9]*")):
@@ -124,7 +139,7 @@ def train_and_evaluate(
     prepare_folder(workdir, config)
     saved = resume(run, workdir)
     if _over(run):
-        return Outcome(run.step, "already finished", run.best, train_s=_train_s(run))
+        return _outcome(run, "already finished")
     with checkpoint.managers(workdir) as managers, monitor.Monitor(workdir, saved) as writer:
         reason = None
         while reason is None:
@@ -139,60 +154,7 @@ def train_and_evaluate(
                 run.clock.lap("checkpoint")
     if reason == "not finite":
         _keep_last_batch(run, workdir)
-    return Outcome(
-        run.step, reason, run.best, stop(), run.clock.spent_s.get("compile", 0.0), _train_s(run)
-    )
-
-
-def open_data(config: ConfigDict, report: Report) -> tuple[loader.Arrays, loader.Arrays]:
-    """Loads the training and the validation split; the former stands in for an empty latter.
-
-    Raises:
-        InputError: no data set there; the hint has the commands that make one.
-    """
-    folder = config.data.dir
-    if not (Path(folder) / "provenance.json").is_file():
-        hint = (
-            "python -m msi2he_jax.simulate --out=data/cohort && python -m msi2he_jax.preprocess "
-            f"--manifest=data/cohort/manifest.csv --out={folder}"
-        )
-        raise InputError(folder, "data.dir", "holds no data set; make one", hint)
-    options = {
-        # Any number of channels will do here: the data have not been read yet.
-        "multiple_of": multiple_of(ConfigDict({**config.model, "in_channels": 1})),
-        "pad_value": _PADDING[config.data.padding],
-    }
-    data = loader.load_arrays(folder, "train", **options)
-    try:
-        return data, loader.load_arrays(folder, "validation", **options)
-    except InputError as error:
-        if error.field != "validation":
-            raise
-        report.note(f"{folder}: the validation split is empty, scoring on the training split")
-        return data, data
-
-
-def complete_config(config: ConfigDict, data: loader.Arrays) -> ConfigDict:
-    """Fills in what only the data tell, and checks the sizes the networks must fit.
-
-    Raises:
-        InputError: `model.in_channels` is not what the data have, or images too small for the
-            discriminator.
-    """
-    config = config.copy_and_resolve_references()
-    channels = data.msi.shape[-1]
-    if config.model.in_channels not in (0, channels):
-        why = f"is {config.model.in_channels}, the data in {config.data.dir} have {channels}"
-        raise InputError("config", "model.in_channels", why, "0 takes what the data have")
-    config.model.in_channels = channels
-    side = min(data.msi.shape[1:3])
-    side = min(side, config.data.crop_px or side)
-    if config.discriminator.name != "none" and side // 2**config.discriminator.n_layers < 3:
-        why = f"is {config.discriminator.n_layers}, too many for images of {side} px"
-        fits = max(n for n in range(config.discriminator.n_layers) if side // 2**n >= 3 or n == 0)
-        hint = f"--config.discriminator.n_layers={fits}"
-        raise InputError("config", "discriminator.n_layers", why, hint)
-    return config
+    return _outcome(run, reason, stop())
 
 
 def build_run(
@@ -204,7 +166,8 @@ def build_run(
     recipe = make_recipe(
         config, build_graphs(config, devices.axis_name), optimizers, devices.axis_name
     )
-    sample = devices.share(sampler(config))
+    draw = sampler(config, data.pad_value)
+    sample = devices.share(draw)
     dtype = jnp.bfloat16 if config.model.dtype == "bfloat16" else jnp.float32
     run = Run(
         config=config,
@@ -214,39 +177,14 @@ def build_run(
         evaluate=evaluation.make_evaluator(config, build_graphs(config).generator),
         validation=validation,
         clock=monitor.Clock(),
-        arrays=devices.place(data.device_dict(dtype)),
+        arrays=devices.place(device_arrays(config, data, dtype)),
         seed=devices.place(np.uint32(config.seed)),
         validation_arrays=devices.beside(validation.device_dict(dtype)),
         sample_ids=data.sample_ids,
+        draw=draw,
     )
     run.state = create_train_state(config, *optimizers)
     return run
-
-
-def build_optimizers(config: ConfigDict, examples: int) -> tuple[Any, Any]:
-    """Returns the two networks' optimisers for a training split of `examples` pairs."""
-    settings = config.optimizer
-    schedule = {
-        "steps": config.train.steps,
-        "steps_per_epoch": max(1, examples // config.train.batch_size),
-    }
-    rates = (settings.learning_rate, settings.d_learning_rate or settings.learning_rate)
-    first, second = (make_optimizer(settings, learning_rate=rate, **schedule) for rate in rates)
-    return first, second
-
-
-def sampler(config: ConfigDict) -> Callable[..., dict[str, jax.Array]]:
-    """Returns `(arrays, step, seed) -> batch` as `config` asks for."""
-    augment = config.data.augment
-    return lambda arrays, step, seed: loader.sample_batch(
-        arrays,
-        step=step,
-        seed=seed,
-        batch_size=config.train.batch_size,
-        crop_px=config.data.crop_px,
-        flip=augment != "none",
-        rotate=augment == "dihedral",
-    )
 
 
 def prepare_folder(workdir: str | os.PathLike, config: ConfigDict) -> None:
@@ -313,7 +251,7 @@ def _tell_skipped(run: Run, writer: monitor.Monitor, flags: np.ndarray) -> None:
 
 
 def _keep_last_batch(run: Run, workdir: str | os.PathLike) -> None:
-    batch = sampler(run.config)(run.devices.single(run.arrays), run.step - 1, run.config.seed)
+    batch = run.draw(run.devices.single(run.arrays), run.step - 1, run.config.seed)
     samples = skipped.samples_of(run.step, run.config, run.sample_ids)
     path = skipped.write_batch(workdir, run.step, samples, jax.device_get(batch))
     run.report.note(f"{path}: the batch that could not be learned from last")
@@ -343,11 +281,18 @@ def validate(run: Run, managers: dict[str, Any], writer: monitor.Monitor) -> Non
 
 
 def pictures(run: Run) -> np.ndarray:
-    """Returns the first validation pairs as rows of view, synthetic, real: uint8 `[h, w, 3]`."""
+    """Returns the first validation pairs as rows of pictures, uint8 `[h, w, 3]`.
+
+    View, synthetic, real; with a flow also where it moves the synthetic image.
+    """
     few = {name: array[:_PICTURES] for name, array in run.validation_arrays.items()}
-    _, fakes = run.evaluate(*inference_arrays(run.devices.single(run.state)), few)
-    views, real = run.validation.view[:_PICTURES], run.validation.histology[:_PICTURES]
-    return monitor.image_grid(views, jax.device_get(fakes), real)
+    state = run.devices.single(run.state)
+    fakes = run.evaluate(*inference_arrays(state), few)[1]
+    columns = [run.validation.view[:_PICTURES], fakes, run.validation.histology[:_PICTURES]]
+    if state.flow is not None:
+        flow = evaluation.estimate_flow(build_graphs(run.config).flow, state.flow.params)
+        columns.append(monitor.flow_picture(jax.device_get(flow(fakes, few["histology"]))))
+    return monitor.image_grid(*jax.device_get(columns))
 
 
 def _length(run: Run) -> int:
@@ -380,8 +325,16 @@ def _notes(run: Run) -> dict[str, Any]:
     return {**remembered, "config": run.config.to_dict()}
 
 
-def _train_s(run: Run) -> float:
-    return run.clock.spent_s.get("train", 0.0)
+def _outcome(run: Run, reason: str, signal: int | None = None) -> Outcome:
+    return Outcome(
+        step=run.step,
+        reason=reason,
+        best=run.best,
+        signal=signal,
+        compile_s=run.clock.spent_s.get("compile", 0.0) if run.compiled else 0.0,
+        train_s=run.clock.spent_s.get("train", 0.0),
+        steps=run.config.train.steps,
+    )
 
 
 def _finite_mean(values: Any) -> float:

@@ -114,6 +114,23 @@ def image_grid(*columns: np.ndarray) -> np.ndarray:
     return np.concatenate([np.concatenate(row, axis=1) for row in zip(*padded)], axis=0)
 
 
+def flow_picture(flow: np.ndarray) -> np.ndarray:
+    """Draws displacements as colours: the hue is the direction, white is none.
+
+    Args:
+        flow: `[N, H, W, 2]` float: rows and columns, px.
+
+    Returns:
+        `[N, H, W, 3]` uint8; full colour is the longest of all, 1 px at least.
+    """
+    length = np.hypot(flow[..., 0], flow[..., 1])
+    strength = length / max(1.0, float(length.max(initial=0.0)))
+    angle = np.arctan2(flow[..., 0], flow[..., 1])
+    thirds = np.array([0.0, 2.0, 4.0]) * np.pi / 3.0
+    hue = 0.5 + 0.5 * np.cos(angle[..., None] - thirds)
+    return np.rint(255.0 * (1.0 - strength[..., None] * (1.0 - hue))).astype(np.uint8)
+
+
 class Clock:
     """Seconds spent, by what they were spent on.
 

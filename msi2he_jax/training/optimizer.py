@@ -56,3 +56,18 @@ def make_optimizer(
         config, steps=steps, steps_per_epoch=steps_per_epoch, learning_rate=learning_rate
     )
     return optax.adam(schedule, b1=config.b1, b2=config.b2, eps=config.eps)
+
+
+def flow_optimizer(
+    config: Any, generator_optimizer: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """Returns the flow network's optimiser: the generator's, at the rate of section `flow`.
+
+    Args:
+        config: The whole configuration.
+        generator_optimizer: Adam, or any other whose updates are proportional to its rate.
+    """
+    if not config.flow.learning_rate:
+        return generator_optimizer
+    factor = config.flow.learning_rate / config.optimizer.learning_rate
+    return optax.chain(generator_optimizer, optax.scale(factor))

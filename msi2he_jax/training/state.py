@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +11,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from msi2he_jax.models import build_discriminator, build_generator
+from msi2he_jax.models import FlowNet, build_discriminator, build_generator
+from msi2he_jax.training.optimizer import flow_optimizer
 
 
 @jax.tree_util.register_dataclass
@@ -50,6 +52,7 @@ class TrainState:
         generator: The generator.
         discriminator: The discriminator, or None.
         average: Moving average of the generator, or None.
+        flow: The network that registers synthetic to real images, or None.
     """
 
     step: jax.Array
@@ -58,6 +61,7 @@ class TrainState:
     generator: Network
     discriminator: Network | None
     average: Average | None
+    flow: Network | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Graphs:
 
     generator: Any
     discriminator: Any | None
+    flow: Any | None = None
 
 
 def build_graphs(config: Any, axis_name: str | None = None) -> Graphs:
@@ -78,10 +83,16 @@ def build_graphs(config: Any, axis_name: str | None = None) -> Graphs:
     Raises:
         InputError: a value that no network has.
     """
-    generator = jax.eval_shape(lambda: _split(_generator(config, axis_name)))[0]
-    if config.discriminator.name == "none":
-        return Graphs(generator, None)
-    return Graphs(generator, jax.eval_shape(lambda: _split(_discriminator(config, axis_name)))[0])
+
+    def graph(build: Callable[..., nnx.Module], *options: Any) -> Any:
+        return jax.eval_shape(lambda: _split(build(config, *options)))[0]
+
+    judge = config.discriminator.name != "none"
+    return Graphs(
+        generator=graph(_generator, axis_name),
+        discriminator=graph(_discriminator, axis_name) if judge else None,
+        flow=graph(_flow) if config.flow.enabled else None,
+    )
 
 
 def parameter_shapes(config: Any) -> tuple[Any, Any]:
@@ -119,10 +130,21 @@ def create_train_state(
             if judge
             else None,
             average=Average(generator.params, generator.stats) if config.ema else None,
+            flow=_begin(_flow(config), flow_optimizer(config, generator_optimizer))
+            if config.flow.enabled
+            else None,
         )
 
     # A copy, since the average must not share its arrays with what a donated call overwrites.
     return jax.tree.map(jnp.copy, jax.jit(create)())
+
+
+def run(graph: Any, params: Any, stats: Any, *inputs: Any, **modes: Any) -> tuple[Any, Any]:
+    """Applies a network to its arrays: returns its output and its statistics afterwards."""
+    # copy=True: the statistics are written under a gradient, which must not touch the caller's.
+    module = nnx.merge(graph, params, stats, copy=True)
+    output = module(*inputs, **modes)
+    return output, nnx.state(module, nnx.BatchStat)
 
 
 def inference_arrays(state: TrainState) -> tuple[Any, Any]:
@@ -145,6 +167,16 @@ def _discriminator(config: Any, axis_name: str | None = None) -> nnx.Module:
     # Another seed than the generator's, so that layers of one shape do not start alike.
     rngs = nnx.Rngs(params=jax.random.fold_in(jax.random.key(config.seed), 1))
     return build_discriminator(type(config)(settings), rngs=rngs, axis_name=axis_name)
+
+
+def _flow(config: Any) -> nnx.Module:
+    return FlowNet(
+        features=config.flow.features,
+        depth=config.flow.depth,
+        dtype=config.model.dtype,
+        lowering=config.model.lowering,
+        rngs=nnx.Rngs(params=jax.random.fold_in(jax.random.key(config.seed), 2)),
+    )
 
 
 def _split(module: nnx.Module) -> tuple[Any, Any, Any]:

@@ -14,65 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
-from msi2he_jax.training import losses
-from msi2he_jax.training.state import Average, Graphs, Network, TrainState
+from msi2he_jax.training import objectives
+from msi2he_jax.training.recipe import Recipe
+from msi2he_jax.training.state import Average, Network, TrainState, run
 
 _STEPS = 2  # the loader draws from streams 0 and 1 of the seed
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """What a step needs besides its state and batch.
-
-    Attributes:
-        graphs: The networks.
-        generator_optimizer: The generator's optimiser.
-        discriminator_optimizer: The discriminator's.
-        gan: Kind of adversarial loss.
-        reconstruction: Kind of reconstruction loss.
-        lambda_gan: Weight of the adversarial loss.
-        lambda_l1: Weight of the reconstruction loss.
-        gradient_penalty: Weight of the penalty of `wgangp`.
-        dropout: Whether the generator drops out in training.
-        ema: Decay of the moving average; 0 for none.
-        axis_name: Mapped axis over which gradients and losses are averaged, or None.
-    """
-
-    graphs: Graphs
-    generator_optimizer: optax.GradientTransformation
-    discriminator_optimizer: optax.GradientTransformation
-    gan: str = "vanilla"
-    reconstruction: str = "l1"
-    lambda_gan: float = 1.0
-    lambda_l1: float = 100.0
-    gradient_penalty: float = 10.0
-    dropout: bool = True
-    ema: float = 0.0
-    axis_name: str | None = None
-
-
-def make_recipe(
-    config: Any,
-    graphs: Graphs,
-    optimizers: tuple[optax.GradientTransformation, optax.GradientTransformation],
-    axis_name: str | None = None,
-) -> Recipe:
-    """Returns the recipe of `config`; `optimizers` are the generator's and the discriminator's."""
-    return Recipe(
-        graphs=graphs,
-        generator_optimizer=optimizers[0],
-        discriminator_optimizer=optimizers[1],
-        gan=config.loss.gan,
-        reconstruction=config.loss.reconstruction,
-        lambda_gan=config.loss.lambda_gan,
-        lambda_l1=config.loss.lambda_l1,
-        gradient_penalty=config.loss.gradient_penalty,
-        dropout=config.model.dropout > 0,
-        ema=config.ema,
-        axis_name=axis_name,
-    )
 
 
 def train_step(
@@ -83,80 +30,65 @@ def train_step(
     Args:
         recipe: What does not change.
         state: Before the step.
-        batch: `msi` `[B, H, W, K]` float in [0, 1] and `image` `[B, H, W, 3]` float in [-1, 1].
+        batch: `msi` `[B, H, W, K]` float in [0, 1] and `image` `[B, H, W, 3]` float in [-1, 1];
+            where the recipe asks for them `tissue_mask` `[B, H, W]` bool; `weight` `[B]` float
+            weighs the examples where it is there.
         key: Of this step's random numbers.
 
     Returns:
         The state after the step, and float32 scalars: `reconstruction`, `skipped` (of this step, 0
-        or 1) and, with a discriminator, `adversarial`, `discriminator`.
+        or 1); with a discriminator `adversarial`, `discriminator`, and where they are on `r1`,
+        `feature_matching`; with a flow `flow_px` (mean displacement), `flow_roughness`.
     """
-    msi, image = batch["msi"], batch["image"]
     dropout_key, penalty_key = jax.random.split(key)
 
     def paint(params: Any) -> tuple[jax.Array, Any]:
         drop = dropout_key if recipe.dropout else None
         inputs = {"train": True, "norm": "batch", "dropout_key": drop}
-        return run(recipe.graphs.generator, params, state.generator.stats, msi, **inputs)
+        return run(recipe.graphs.generator, params, state.generator.stats, batch["msi"], **inputs)
 
     fake, pull_back, stats = jax.vjp(paint, state.generator.params, has_aux=True)
     judge, metrics, finite = state.discriminator, {}, jnp.asarray(True)
     if judge is not None:
-        judge, metrics, finite = _teach_judge(recipe, judge, msi, image, fake, penalty_key)
-    (_, (more, judge_stats)), cotangent = jax.value_and_grad(_generator_loss, 1, has_aux=True)(
-        recipe, fake, judge, msi, image
-    )
-    gradient, more = _mean((pull_back(cotangent)[0], more), recipe.axis_name)
+        keys = {"key": key, "penalty_key": penalty_key}
+        judge, metrics, finite = _teach_judge(recipe, state, batch, fake, **keys)
+    slopes, judge_stats, more = _generator_slopes(recipe, state, fake, judge, batch, key)
+    slopes, more = _mean(((pull_back(slopes[0])[0], slopes[1]), more), recipe.axis_name)
     metrics |= more
-    finite &= _all_finite((gradient, metrics))
-    generator = _update(recipe.generator_optimizer, state.generator, gradient, stats)
+    finite &= _all_finite((slopes, metrics))
+    generator = _update(recipe.generator_optimizer, state.generator, slopes[0], stats)
+    flow = state.flow
+    if flow is not None:
+        flow = _update(recipe.flow_optimizer, flow, slopes[1], flow.stats)
     if judge is not None:
         judge = dataclasses.replace(judge, stats=judge_stats)
     average = _follow(recipe.ema, state, generator)
-    new = dataclasses.replace(state, generator=generator, discriminator=judge, average=average)
+    parts = {"generator": generator, "discriminator": judge, "average": average, "flow": flow}
+    new = dataclasses.replace(state, **parts)
     return _accept(finite, state, new), metrics | {"skipped": 1.0 - finite.astype(jnp.float32)}
 
 
-def run(graph: Any, params: Any, stats: Any, *inputs: Any, **modes: Any) -> tuple[Any, Any]:
-    """Applies a network to its arrays: returns its output and its statistics afterwards."""
-    # copy=True: the statistics are written under a gradient, which must not touch the caller's.
-    module = nnx.merge(graph, params, stats, copy=True)
-    output = module(*inputs, **modes)
-    return output, nnx.state(module, nnx.BatchStat)
-
-
-def _teach_judge(recipe, judge, msi, image, fake, key):
+def _teach_judge(recipe, state, batch, fake, *, key, penalty_key):
     """Updates the discriminator on a detached `fake`: it, its metrics, whether all was finite."""
-    fake = jax.lax.stop_gradient(fake)
-    graph = recipe.graphs.discriminator
+    judge, fake = state.discriminator, jax.lax.stop_gradient(fake)
 
     def loss(params):
-        on_fake, stats = run(graph, params, judge.stats, msi, fake, train=True)
-        on_real, stats = run(graph, params, stats, msi, image, train=True)
-        value = losses.discriminator_loss(on_real, on_fake, gan=recipe.gan)
-        if recipe.gan == "wgangp":
+        return objectives.judge_objective(
+            recipe, params, judge, batch, fake, key, penalty_key, state.step
+        )
 
-            def score(x):
-                return run(graph, params, stats, msi, x, train=False, norm="batch")[0]
-
-            value += recipe.gradient_penalty * losses.gradient_penalty(score, image, fake, key)
-        return value, stats
-
-    (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(judge.params)
-    value, gradient = _mean((value, gradient), recipe.axis_name)
-    judge = _update(recipe.discriminator_optimizer, judge, gradient, stats)
-    return judge, {"discriminator": value}, _all_finite((value, gradient))
+    (value, (metrics, stats)), slopes = jax.value_and_grad(loss, has_aux=True)(judge.params)
+    value, slopes, metrics = _mean((value, slopes, metrics), recipe.axis_name)
+    judge = _update(recipe.discriminator_optimizer, judge, slopes, stats)
+    return judge, {"discriminator": value, **metrics}, _all_finite((value, slopes))
 
 
-def _generator_loss(recipe, fake, judge, msi, image):
-    """Loss as a function of the synthetic image; its parts and the discriminator's statistics."""
-    value = losses.reconstruction_loss(fake, image, kind=recipe.reconstruction)
-    metrics, total, stats = {"reconstruction": value}, recipe.lambda_l1 * value, None
-    if judge is not None:
-        graph = recipe.graphs.discriminator
-        logits, stats = run(graph, judge.params, judge.stats, msi, fake, train=True)
-        metrics["adversarial"] = losses.generator_loss(logits, gan=recipe.gan)
-        total += recipe.lambda_gan * metrics["adversarial"]
-    return total, (metrics, stats)
+def _generator_slopes(recipe, state, fake, judge, batch, key):
+    """Gradients by the image and by the flow's parameters; the judge's statistics; metrics."""
+    flow = None if state.flow is None else state.flow.params
+    slope = jax.grad(objectives.generator_objective, (1, 2), has_aux=True)
+    slopes, (metrics, stats) = slope(recipe, fake, flow, judge, batch, key)
+    return slopes, stats, metrics
 
 
 def _mean(tree: Any, axis_name: str | None) -> Any:

@@ -9,6 +9,12 @@ from msi2he_jax.training import losses
 KINDS = ("vanilla", "lsgan", "hinge", "wgangp")
 
 
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(0)
+    return tuple(rng.uniform(-1, 1, (2, 8, 8, 3)).astype(np.float32) for _ in range(2))
+
+
 def _logits(seed):
     return jax.random.normal(jax.random.key(seed), (2, 3, 3, 1))
 
@@ -67,3 +73,67 @@ def test_gradient_penalty_of_a_linear_judge():
 def test_unknown_loss_is_refused():
     with pytest.raises(InputError, match=r"loss\.gan"):
         losses.discriminator_loss(_logits(0), _logits(1), gan="wasserstein")
+
+
+def test_pyramid_is_the_mean_over_halved_images(images):
+    fake, real = images
+    halved = [x.reshape(2, 4, 2, 4, 2, 3).mean((2, 4)) for x in images]
+    expected = (np.abs(fake - real).mean() + np.abs(halved[0] - halved[1]).mean()) / 2
+    found = losses.reconstruction_loss(fake, real, kind="l1", levels=2)
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_pyramid_forgives_a_shift():
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(1, 64, 64, 3)).astype(np.float32)
+    shifted = np.roll(real, 1, axis=1)
+    other = rng.normal(size=real.shape).astype(np.float32)
+    ratio = [
+        float(losses.reconstruction_loss(shifted, real, kind="l1", levels=n))
+        / float(losses.reconstruction_loss(other, real, kind="l1", levels=n))
+        for n in (1, 4)
+    ]
+    assert ratio[0] == pytest.approx(1.0, abs=0.05) and ratio[1] < 0.85
+
+
+def test_weights_of_pixels(images):
+    fake, real = images
+    inside = np.zeros((2, 8, 8), bool)
+    inside[0, 2:5, 1:4] = True
+    inside[1, :, 5:] = True
+    error = np.abs(fake - real).mean(-1)
+    for background in (0.0, 0.25):
+        weights = np.where(inside, 1.0, background).astype(np.float32)
+        expected = np.mean([np.average(e, weights=w) for e, w in zip(error, weights, strict=True)])
+        found = losses.reconstruction_loss(fake, real, kind="l1", pixel_weights=weights)
+        assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    nothing = losses.reconstruction_loss(fake, real, kind="mse", pixel_weights=0 * weights)
+    assert float(nothing) == 0.0
+
+
+def test_feature_matching():
+    rng = np.random.default_rng(0)
+    fake, real = ([rng.normal(size=(2, n, n, 3)) for n in (4, 3)] for _ in range(2))
+    expected = 2 * sum(np.abs(a - b).mean() for a, b in zip(fake, real, strict=True))
+    one = losses.feature_matching_loss(tuple(fake), tuple(real))
+    assert float(one) == pytest.approx(expected, rel=1e-5)
+    two = losses.feature_matching_loss((tuple(fake),) * 2, (tuple(real),) * 2)
+    assert float(two) == pytest.approx(expected, rel=1e-5)
+
+
+def test_r1_of_a_linear_judge(images):
+    """The score is slope * mean, so its gradient has the norm slope / sqrt(pixels)."""
+    found = losses.real_gradient_penalty(lambda x: 3.0 * x.mean(-1, keepdims=True), images[1])
+    assert float(found) == pytest.approx(0.5 * 9.0 / (8 * 8 * 3), rel=1e-5)
+
+
+def test_several_scales_are_averaged():
+    logits = tuple(np.full((1, n, n, 1), float(n)) for n in (2, 4))
+    assert float(losses.over_scales(losses.generator_loss, logits, gan="hinge")) == -3.0
+
+
+def test_roughness():
+    rows = np.arange(5.0)[:, None] * np.ones((5, 4))
+    flow = np.stack([2 * rows, 0 * rows], -1)[None]
+    assert float(losses.roughness(flow)) == pytest.approx(2.0)
+    assert float(losses.roughness(np.ones((1, 5, 4, 2)))) == 0.0

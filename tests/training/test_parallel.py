@@ -15,6 +15,7 @@ PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np, optax
 from msi2he_jax.config import default_config
 from msi2he_jax.training import parallel, state, step
+from msi2he_jax.training.recipe import make_recipe
 
 assert len(jax.devices()) == 8
 # An "optimiser" that changes nothing and keeps the gradient as its state.
@@ -33,8 +34,8 @@ def sample(arrays, step, seed):
     return arrays
 
 def gradients(devices):
-    recipe = step.make_recipe(config, state.build_graphs(config, devices.axis_name),
-                              (keeper, keeper), devices.axis_name)
+    recipe = make_recipe(config, state.build_graphs(config, devices.axis_name),
+                         (keeper, keeper), devices.axis_name)
     inputs = [devices.place(x) for x in (state.create_train_state(config, keeper, keeper), arrays,
                                          jnp.uint32(0))]
     chunk = step.make_chunk(recipe, devices.share(sample), 1)

@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from msi2he_jax.training import step as steps
+from msi2he_jax.training.recipe import make_recipe
 from msi2he_jax.training.state import build_graphs, create_train_state, inference_arrays
 
 RATE = 0.05
@@ -18,7 +19,7 @@ take = jax.jit(steps.train_step, static_argnums=0)
 def setup(config, **changes):
     """A recipe and a state with plain SGD, without dropout."""
     config.model.in_channels = 4
-    recipe = steps.make_recipe(config, build_graphs(config), (SGD, SGD))
+    recipe = make_recipe(config, build_graphs(config), (SGD, SGD))
     state = create_train_state(config, SGD, SGD)
     return dataclasses.replace(recipe, dropout=False, **changes), state
 

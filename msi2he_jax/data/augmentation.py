@@ -1,0 +1,135 @@
+"""Random variation of training pairs on the device: warps of both images alike, MSI intensities.
+
+Every draw is a function of one key per example. What is zero in `Augmentation` costs nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from msi2he_jax.data import sampling
+
+# Below these lie the numbers that splitting an example's key in three uses up.
+_AFFINE, _ELASTIC, _INTENSITY = 16, 17, 18
+MOST_ELASTIC = 0.2  # of a cell; beyond, a warp could fold
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Ranges of random variation; 0 is none. Draws are uniform but where said otherwise.
+
+    Attributes:
+        rotation_deg: Largest rotation either way, degrees.
+        scaling: Largest enlargement or reduction, as a part: 0.1 is from 1/1.1 to 1.1.
+        shear_deg: Largest shear angle either way, degrees.
+        translation_px: Largest shift either way along each axis, px.
+        elastic_px: Largest displacement of a knot of the elastic warp, px; at most a fifth of
+            `elastic_cell_px`.
+        elastic_cell_px: Distance of the knots, px.
+        channel_gain: Standard deviation of the logarithm of each channel's gain (normal).
+        channel_dropout: Probability that a channel is zero.
+        noise_additive: Standard deviation of noise added where measured, full range 1 (normal).
+        noise_multiplicative: Standard deviation of noise each value is multiplied by (normal).
+    """
+
+    rotation_deg: float = 0.0
+    scaling: float = 0.0
+    shear_deg: float = 0.0
+    translation_px: float = 0.0
+    elastic_px: float = 0.0
+    elastic_cell_px: float = 64.0
+    channel_gain: float = 0.0
+    channel_dropout: float = 0.0
+    noise_additive: float = 0.0
+    noise_multiplicative: float = 0.0
+
+    @property
+    def warps(self) -> bool:
+        """Whether pixels move."""
+        names = ("rotation_deg", "scaling", "shear_deg", "translation_px", "elastic_px")
+        return any(getattr(self, name) for name in names)
+
+    @property
+    def varies(self) -> bool:
+        """Whether intensities of the MSI change."""
+        names = ("channel_gain", "channel_dropout", "noise_additive", "noise_multiplicative")
+        return any(getattr(self, name) for name in names)
+
+
+def draw_positions(
+    key: jax.Array,
+    ranges: Augmentation,
+    shape: tuple[int, int],
+    start: jax.Array,
+    centre: jax.Array,
+) -> jax.Array:
+    """Draws a warp: where in its example each pixel of a crop is read.
+
+    Args:
+        key: Of the example.
+        ranges: What to draw from.
+        shape: Rows and columns of the crop, px.
+        start: `[2]` first row and column of the crop in the example, px.
+        centre: `[2]` row and column that rotation, scaling and shear leave in place, px.
+
+    Returns:
+        `[h, w, 2]` float32: row and column, px.
+    """
+    matrix, shift = _draw_affine(jax.random.fold_in(key, _AFFINE), ranges)
+    index = sampling.positions(shape) + start
+    # Displacements are added to positions, so that a warp of zero is exactly none.
+    moved = index + (index - centre) @ (matrix - jnp.eye(2)).T + shift
+    if ranges.elastic_px:
+        moved = moved + _draw_elastic(jax.random.fold_in(key, _ELASTIC), ranges, shape)
+    return moved
+
+
+def _draw_affine(key: jax.Array, ranges: Augmentation) -> tuple[jax.Array, jax.Array]:
+    """A matrix `[2, 2]` and a shift `[2]`, px."""
+    draws = jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0)
+    angle = jnp.deg2rad(ranges.rotation_deg) * draws[0]
+    size = jnp.exp(jnp.log1p(ranges.scaling) * draws[1])
+    slant = jnp.tan(jnp.deg2rad(ranges.shear_deg) * draws[2])
+    cosine, sine = jnp.cos(angle), jnp.sin(angle)
+    rotation = jnp.array([[cosine, -sine], [sine, cosine]])
+    shear = jnp.array([[1.0, 0.0], [0.0, 1.0]]).at[0, 1].set(slant)
+    return size * rotation @ shear, ranges.translation_px * draws[3:]
+
+
+def _draw_elastic(key: jax.Array, ranges: Augmentation, shape: tuple[int, int]) -> jax.Array:
+    """A smooth displacement `[h, w, 2]`, px: random at knots, cubic between them."""
+    knots = [max(2, round(size / ranges.elastic_cell_px)) for size in shape]
+    cell = min(size / count for size, count in zip(shape, knots, strict=True))
+    # On an image smaller than two cells the knots stand closer: less, lest it fold.
+    most = ranges.elastic_px * min(1.0, cell / ranges.elastic_cell_px)
+    drawn = jax.random.uniform(key, (*knots, 2), minval=-most, maxval=most)
+    return jax.image.resize(drawn, (*shape, 2), "cubic")
+
+
+def vary_msi(key: jax.Array, msi: jax.Array, valid: jax.Array, ranges: Augmentation) -> jax.Array:
+    """Changes intensities as another measurement would; what was not measured stays 0.
+
+    Args:
+        key: Of the example.
+        msi: `[H, W, K]` float in [0, 1].
+        valid: `[H, W]` bool, where MSI was measured.
+        ranges: What to draw from.
+
+    Returns:
+        `[H, W, K]` in [0, 1], in the dtype of `msi`.
+    """
+    keys = jax.random.split(jax.random.fold_in(key, _INTENSITY), 4)
+    channels, values = msi.shape[-1:], msi.astype(jnp.float32)
+    if ranges.channel_gain:
+        values *= jnp.exp(ranges.channel_gain * jax.random.normal(keys[0], channels))
+    if ranges.channel_dropout:
+        values *= jax.random.bernoulli(keys[1], 1.0 - ranges.channel_dropout, channels)
+    if ranges.noise_multiplicative:
+        values *= 1.0 + ranges.noise_multiplicative * jax.random.normal(keys[2], msi.shape)
+    if ranges.noise_additive:
+        noise = ranges.noise_additive * jax.random.normal(keys[3], msi.shape)
+        values += jnp.where(valid[..., None], noise, 0.0)
+    return jnp.clip(values, 0.0, 1.0).astype(msi.dtype)

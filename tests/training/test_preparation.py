@@ -1,0 +1,100 @@
+"""What configuration and data make together: sizes, epochs, weights, and runs with every option."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from msi2he_jax.data import loader
+from msi2he_jax.errors import InputError
+from msi2he_jax.training import checkpoint, loop, preparation
+
+OPTIONS = {
+    "augmentation.rotation_deg": 10.0,
+    "augmentation.elastic_px": 1.0,
+    "augmentation.elastic_cell_px": 8.0,
+    "augmentation.channel_gain": 0.2,
+    "augmentation.noise_additive": 0.05,
+    "discriminator.spectral_norm": True,
+    "discriminator.norm": "instance",
+    "diffaugment.translation": 0.125,
+    "loss.r1": 1.0,
+    "loss.r1_every": 3,
+    "loss.tissue_power": 1.0,
+    "flow.enabled": True,
+    "flow.features": 2,
+    "flow.depth": 2,
+}
+
+
+def _arrays(config):
+    return loader.load_arrays(config.data.dir, "train")
+
+
+def test_resuming_with_every_option_equals_never_having_stopped(config, tmp_path):
+    """Warps, singular vectors, lazy penalties and the flow with its optimiser: bit for bit."""
+    config.update_from_flattened_dict(OPTIONS)
+    config.train.update({"steps": 4, "eval_every": 4, "image_every": 4})
+    loop.train_and_evaluate(config, tmp_path / "whole")
+    config.train.steps = 2
+    loop.train_and_evaluate(config, tmp_path / "parts")
+    config.train.steps = 4
+    loop.train_and_evaluate(config, tmp_path / "parts")
+    first, second = (
+        checkpoint.read_newest(tmp_path / name / "checkpoints" / "latest")[0].arrays
+        for name in ("whole", "parts")
+    )
+    assert checkpoint.digest(first) == checkpoint.digest(second)
+    assert any(name.startswith("flow.params") for name in first)
+    assert any(name.startswith("flow.optimizer") for name in first)
+    assert any("singular" in name for name in first)
+    lines = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
+    last = [line for line in map(json.loads, lines) if line["split"] == "train"][-1]
+    assert last["flow_px"] >= 0 and last["r1"] is not None
+    best = checkpoint.read_newest(tmp_path / "whole" / "checkpoints" / "best")[0].arrays
+    assert not [name for name in best if name.startswith(("flow", "discriminator"))]
+    checkpoint.restore_generator(tmp_path / "whole", "best")
+    assert (tmp_path / "whole" / "images" / "step_00000004.png").is_file()
+
+
+def test_epochs_decide_the_steps(config, tmp_path):
+    config.train.epochs, config.train.batch_size = 5, 4  # 6 pairs: one batch is an epoch
+    assert preparation.complete_config(config, _arrays(config)).train.steps == 5
+    config.train.batch_size = 2
+    done = preparation.complete_config(config, _arrays(config))
+    assert done.train.steps == 15 and config.train.steps == 8
+    assert preparation.complete_config(done, _arrays(config)).train.steps == 15
+    config.train.epochs, config.discriminator.name, config.model.norm = 1, "none", "none"
+    totals = []
+    outcome = loop.train_and_evaluate(
+        config, tmp_path / "run", report=loop.Report(total=totals.append)
+    )
+    assert (outcome.step, outcome.steps, totals) == (3, 3, [3])
+    config.train.epochs = 2
+    assert loop.train_and_evaluate(config, tmp_path / "run").step == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"discriminator.scales": 3}, r"n_layers: is 1.* 16 px at 3 scales .*n_layers=0"),
+        ({"loss.pyramid_levels": 6}, r"loss\.pyramid_levels: is 6, too many for images of 16 px"),
+        ({"loss.pyramid_levels": 5, "data.crop_px": 8}, r"images of 8 px"),
+    ],
+)
+def test_images_too_small(config, options, words):
+    config.update_from_flattened_dict(options)
+    with pytest.raises(InputError, match=words):
+        preparation.complete_config(config, _arrays(config))
+
+
+def test_examples_weigh_as_their_tissue(config, data_dir):
+    arrays = _arrays(config)
+    arrays.tissue_mask[:3, :8] = False
+    assert "weight" not in preparation.device_arrays(config, arrays, np.float32)
+    config.loss.tissue_power = 1.0
+    placed = preparation.device_arrays(config, arrays, np.float32)
+    np.testing.assert_allclose(placed["weight"], np.repeat([2 / 3, 4 / 3], 3), rtol=1e-6)
+    drawn = preparation.sampler(config)(jax.tree.map(np.asarray, placed), 0, 0)
+    np.testing.assert_array_equal(drawn["weight"], placed["weight"][np.asarray(drawn["index"])])
