@@ -7,6 +7,7 @@ points as ours does.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -147,7 +148,8 @@ def _elastix_one(case: Case) -> Found:
         parameters.AddParameterMap(levels)
     try:
         _, found = itk.elastix_registration_method(*images, parameter_object=parameters)
-        field = itk.transformix_deformation_field(images[1], found)
+        with tempfile.TemporaryDirectory() as folder:  # It writes a file wherever it is told to.
+            field = itk.transformix_deformation_field(images[1], found, output_directory=folder)
     except RuntimeError:  # too few samples overlap
         return identity([case])[0]
     return _as_field(case, np.asarray(itk.GetArrayFromImage(field))[..., ::-1], um, corners[0])

@@ -40,7 +40,7 @@ def judge_objective(
         batch: Of the step, as `loader.sample_batch` draws it: `msi` [B, H, W, K] and more.
         fake: `[B, H, W, 3]` float in [-1, 1], detached.
         key: Of the step.
-        penalty_key: Scalar, of the penalty of `wgangp`.
+        penalty_key: The key of the penalty of `wgangp`.
         step: int32 scalar, counts the steps between penalties.
 
     Returns:
