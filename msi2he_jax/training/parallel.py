@@ -53,13 +53,13 @@ class Parallel:
     def place(self, tree: Any) -> Any:
         """Copies a pytree of arrays to every device."""
         if self.mode == "jit":
-            return jax.device_put(tree, self._sharding())
+            return jax.tree.map(self._everywhere, tree)
         spread = jax.jit(self._repeat, out_shardings=self._sharding(AXIS))
         return spread(tree)
 
     def beside(self, tree: Any) -> Any:
         """Copies a pytree of arrays to where `single` leaves its own, to compute with both."""
-        return jax.device_put(tree, self._sharding() if self.mode == "jit" else self.devices[0])
+        return self.place(tree) if self.mode == "jit" else jax.device_put(tree, self.devices[0])
 
     def single(self, tree: Any) -> Any:
         """Returns one copy of a pytree that `place` or a compiled chunk made."""
@@ -99,6 +99,13 @@ class Parallel:
     def _sharding(self, *axes: str) -> NamedSharding:
         return NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec(*axes))
 
+    def _everywhere(self, x: Any) -> jax.Array:
+        """Puts one array on all devices; on those of other processes they put it themselves."""
+        if all(device.process_index == jax.process_index() for device in self.devices):
+            return jax.device_put(x, self._sharding())
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, self._sharding(), lambda index: x[index])
+
     def _repeat(self, tree: Any) -> Any:
         count = len(self.devices)
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *jnp.shape(x))), tree)
@@ -115,18 +122,49 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
+def join_processes(
+    coordinator: str | None = None, count: int | None = None, index: int | None = None
+) -> int:
+    """Joins the processes of one computation, one per host; to be called before any other jax call.
+
+    Args:
+        coordinator: `HOST:PORT` of the first process; None where jax can tell (SLURM, Open MPI,
+            Cloud TPU).
+        count: Processes in all; None likewise.
+        index: This one's number, from 0; None likewise.
+
+    Returns:
+        This process' number.
+
+    Raises:
+        InputError: the processes did not find each other, or jax cannot tell how to.
+    """
+    # Only what differs from host to host is not detected: on CPUs the collectives are gloo's.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(coordinator, count, index)
+    except (RuntimeError, ValueError) as error:
+        why = f"does not lead to {count or 'the other'} processes: {str(error).splitlines()[0]}"
+        raise InputError("coordinator", "", why, "HOST:PORT, COUNT and INDEX") from error
+    return jax.process_index()
+
+
 def choose_devices(mode: str, batch_size: int) -> Parallel:
-    """Returns the local devices that share a batch: all, or one for a batch of one image.
+    """Returns the devices that share a batch: those of all processes, or one for one image.
 
     Args:
         mode: `"jit"` or `"pmap"`.
         batch_size: Images per step, over all devices.
 
     Raises:
-        InputError: the batch cannot be shared equally.
+        InputError: the batch cannot be shared equally, or several processes shall use `pmap`.
     """
-    devices = tuple(jax.local_devices())
-    if batch_size == 1:
+    processes = jax.process_count()
+    devices = tuple(jax.devices() if processes > 1 else jax.local_devices())
+    if processes > 1 and mode == "pmap":
+        why = f"is pmap, which shares a batch within one process, not between {processes}"
+        raise InputError("config", "parallel", why, "--config.parallel=jit")
+    if batch_size == 1 and processes == 1:
         return Parallel(mode, devices[:1])
     if batch_size % len(devices):
         why = f"is {batch_size}, which {len(devices)} devices cannot share equally"
