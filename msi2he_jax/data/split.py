@@ -17,9 +17,9 @@ def assign_splits(samples: Sequence[Sample], seed: int = 0) -> dict[str, str]:
     """Chooses a split for every sample: 70/10/20 of the groups, drawn with the seed.
 
     A group is all of one patient, with whatever overlaps it in an imzML file or on a slide. Splits
-    that the manifest
-    gives stand, and hold for the rest of their group. With three groups or more none is empty; two
-    become train and test, one becomes train. The order of the samples does not matter.
+    that the manifest gives stand, and hold for the rest of their group. With three groups or more
+    none is empty; two become train and test, one becomes train. The order of the samples does not
+    matter.
 
     Args:
         samples: All samples of the cohort.

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -52,6 +53,7 @@ class Survey:
         doubts: What is odd in the imzML.
         spectra: How many the file holds.
         ibd_bytes: Size of the .ibd, bytes.
+        uuid: Of the measurement, as its .ibd starts; empty where the imzML states none.
     """
 
     sample_id: str
@@ -66,6 +68,7 @@ class Survey:
     doubts: tuple[str, ...]
     spectra: int = 0
     ibd_bytes: int = 0
+    uuid: str = ""
 
 
 def survey_sample(sample: Sample, recipe: Recipe | None = None) -> Survey:
@@ -80,9 +83,7 @@ def survey_sample(sample: Sample, recipe: Recipe | None = None) -> Survey:
     """
     recipe = recipe or Recipe()
     if recipe.align == LANDMARKS:
-        align(
-            sample
-        )  # Hours before they are used, so that all landmark files are known to be good.
+        align(sample)  # Hours before they are used, so that all landmark files are known good.
     imzml = open_imzml(sample.imzml, duplicates=recipe.duplicates)
     imzml.verify_checksum()
     measured_region(imzml, sample.msi_roi)
@@ -102,6 +103,7 @@ def survey_sample(sample: Sample, recipe: Recipe | None = None) -> Survey:
         doubts=tuple(imzml.doubts),
         spectra=imzml.n,
         ibd_bytes=imzml.ibd_path.stat().st_size,
+        uuid=imzml.uuid,
     )
 
 
@@ -150,19 +152,30 @@ def doubts(surveys: Sequence[Survey], recipe: Recipe) -> list[str]:
 
 
 def check_leakage(surveys: Sequence[Survey], splits: dict[str, str], samples: Sequence[Sample]):
-    """Refuses a copy of one measurement, under another name, in another split.
+    """Refuses a copy of one measurement or slide, under another name, in another split.
 
     Raises:
         InputError: names the two samples.
     """
-    path = {sample.sample_id: sample.imzml.resolve() for sample in samples}
-    first: dict[str, str] = {}
+    of = {sample.sample_id: sample for sample in samples}
+    first: dict[tuple[str, str], tuple[str, Path]] = {}
     for survey in surveys:
-        name, content = survey.sample_id, survey.sha256["ibd"]
-        other = first.setdefault(content, name)
-        if splits[other] != splits[name] and path[other] != path[name]:
-            why = f"{other} ({splits[other]}) and {name} ({splits[name]}) hold the same spectra"
-            raise InputError("manifest", "split", why, "give both the same group_id")
+        name = survey.sample_id
+        for what, content, path in _identities(survey, of[name]):
+            other, place = first.setdefault((what, content), (name, path.resolve()))
+            if splits[other] != splits[name] and place != path.resolve():
+                why = f"{other} ({splits[other]}) and {name} ({splits[name]}) hold the same {what}"
+                raise InputError("manifest", "split", why, "give both the same group_id")
+
+
+def _identities(survey: Survey, sample: Sample) -> list[tuple[str, str, Path]]:
+    """Lists what tells a sample's files from all others, and the file."""
+    found = [
+        ("spectra", survey.sha256.get("ibd", ""), sample.imzml),
+        ("measurement (by its UUID)", survey.uuid.strip("0-"), sample.imzml),
+        ("slide", survey.sha256.get("histology", ""), sample.histology),
+    ]
+    return [each for each in found if each[1]]
 
 
 def choose_axis(surveys: Sequence[Survey], recipe: Recipe) -> MassAxis:

@@ -236,7 +236,7 @@ class _Reader:
             self._add(params)
         elif name == "binaryDataArray":
             self._end_array(params)
-        elif name == "spectrum":
+        else:
             self._end_spectrum(params)
             end = self.parser.CurrentByteIndex + self.skipped + len(b"</spectrum>")
             self.span = (self.spectrum_start, end)
@@ -250,7 +250,7 @@ class _Reader:
             self.file_content += params
         elif name == "referenceableParamGroup":
             self.groups[self.group_id] = params
-        elif name == "scanSettings":
+        else:
             self.scan_settings.append(params)
 
     # Spectra -------------------------------------------------------------------------------------

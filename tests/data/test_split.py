@@ -4,12 +4,13 @@ import dataclasses
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msi2he_jax.data.manifest import Sample
-from msi2he_jax.data.split import assign_splits
+from msi2he_jax.data.split import _overlap, assign_splits
 from msi2he_jax.errors import InputError
 
 
@@ -20,7 +21,7 @@ def _samples(groups, **changes):
     ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(st.lists(st.integers(0, 15), min_size=1, max_size=40), st.integers(0, 100), st.randoms())
 def test_groups_stay_together_and_order_does_not_matter(groups, seed, random):
     samples = _samples(groups)
@@ -100,3 +101,25 @@ def test_regions_of_one_file_apart_may_part():
     touching = dataclasses.replace(samples[1], msi_roi=(9, 9, 10, 10))
     splits = assign_splits([samples[0], touching, samples[2]])
     assert splits["s0"] == splits["s1"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(*[st.tuples(*[st.integers(0, 4)] * 2, *[st.integers(1, 4)] * 2)] * 2)
+def test_regions_overlap_where_they_share_a_pixel(one, two):
+    grids = np.zeros((2, 8, 8), bool)
+    for grid, (x, y, width, height) in zip(grids, (one, two)):
+        grid[y : y + height, x : x + width] = True
+    assert _overlap(one, two) == (grids[0] & grids[1]).any()
+    assert _overlap(one, None) and _overlap(None, one) and _overlap(None, None)
+
+
+def test_the_seed_is_0_unless_told():
+    samples = _samples(range(30))
+    assert assign_splits(samples) == assign_splits(samples, seed=0) != assign_splits(samples, 1)
+
+
+def test_a_group_given_three_splits_is_refused():
+    splits = ("train", "validation", "test")
+    samples = [dataclasses.replace(s, split=g) for s, g in zip(_samples([1, 1, 1]), splits)]
+    with pytest.raises(InputError, match=r"s2 \(test\) and s0 \(train\) share a patient"):
+        assign_splits(samples)

@@ -74,12 +74,30 @@ def test_excluded_ions_are_no_peaks():
     np.testing.assert_allclose(choose_peaks(axis, spectrum, recipe).mz, axis.mz[[2000, 4000]])
 
 
-def test_copies_in_two_splits_are_refused():
-    samples = [Sample(f"s{i}", f"p{i}", Path(f"{i}.imzML"), Path("a.png")) for i in range(2)]
-    surveys = [dataclasses.replace(s, sha256={"ibd": "same"}) for s in (PLAIN, _with())]
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"sha256": {"ibd": "same"}}, "spectra"),
+        ({"sha256": {"histology": "same"}}, "slide"),
+        ({"uuid": "51cf9d8f-0000-4000-8000-000000000001"}, r"measurement \(by its UUID\)"),
+    ],
+)
+def test_copies_in_two_splits_are_refused(changes, what):
+    samples = [Sample(f"s{i}", f"p{i}", Path(f"{i}.imzML"), Path(f"{i}.png")) for i in range(2)]
+    surveys = [dataclasses.replace(s, **changes) for s in (PLAIN, _with())]
     check_leakage(surveys, {"s0": "train", "s1": "train"}, samples)
-    with pytest.raises(InputError, match=r"s0 \(train\) and s1 \(test\) hold the same spectra"):
+    with pytest.raises(InputError, match=rf"s0 \(train\) and s1 \(test\) hold the same {what}"):
         check_leakage(surveys, {"s0": "train", "s1": "test"}, samples)
+
+
+def test_regions_of_one_file_and_uuids_of_zeros_are_no_copies():
+    samples = [Sample(f"s{i}", f"p{i}", Path("one.imzML"), Path("one.png")) for i in range(2)]
+    content = {"sha256": {"ibd": "same", "histology": "same"}, "uuid": "same"}
+    splits = {"s0": "train", "s1": "test"}
+    check_leakage([dataclasses.replace(s, **content) for s in (PLAIN, _with())], splits, samples)
+    apart = [dataclasses.replace(each, imzml=Path(each.sample_id)) for each in samples]
+    zeros = {"uuid": "00000000-0000-0000-0000-000000000000"}
+    check_leakage([dataclasses.replace(s, **zeros) for s in (PLAIN, _with())], splits, apart)
 
 
 def test_survey_and_summed_spectrum_of_a_section(cohort):

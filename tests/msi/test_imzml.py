@@ -1,6 +1,7 @@
 """The imzML reader: what it reads equals pyimzML and what was written."""
 
 import hashlib
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from pyimzml.ImzMLParser import ImzMLParser
 from pyimzml.ImzMLWriter import ImzMLWriter
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.msi import imzml_xml
+from msi2he_jax.msi import imzml_template, imzml_xml
 from msi2he_jax.msi.imzml import open_imzml
 
 SAMPLES = [
@@ -308,3 +309,10 @@ def _changed(piece, change):
     if change == "entity":
         return piece.replace("total ion current", "total &amp; ion current")
     return piece
+
+
+def test_a_template_leaves_the_values_of_user_parameters_free():
+    pattern = re.compile(imzml_template._tag_pattern(b'<userParam name="a" value="1"/>', [], []))
+    assert pattern.fullmatch(b'<userParam name="a" value="2 &amp; 3"/>') is None  # to be decoded
+    assert pattern.fullmatch(b'<userParam name="a" value="other words"/>')
+    assert not pattern.fullmatch(b'<userParam name="b" value="1"/>')

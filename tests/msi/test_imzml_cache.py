@@ -192,6 +192,15 @@ def test_an_index_that_would_fill_the_memory(old_pair, parses):
     assert facts(written.path) == first and len(parses) == 2
 
 
+def test_an_index_that_disagrees_with_its_own_hash(old_pair, parses):
+    written = old_pair()
+    first, place = facts(written.path), imzml_cache.index_path(written.path)
+    with np.load(place) as archive:
+        content = {name: archive[name] for name in archive.files}
+    np.savez(place, **content | {"sha256": content["sha256"][::-1]})
+    assert facts(written.path) == first and len(parses) == 2
+
+
 def test_an_index_with_an_object_inside(old_pair, parses):
     written = old_pair()
     first, place = facts(written.path), imzml_cache.index_path(written.path)

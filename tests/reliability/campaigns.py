@@ -22,7 +22,8 @@ CAMPAIGNS = {
     "kill_build": ("kills", "build", 60),
     "signals": ("kills", "signals", 20),
     "full_disk": ("writes", "campaign", 0),
-    "soak": ("soak", "campaign", 2_000),
+    "hostile": ("hostile", "campaign", 0),
+    "soak": ("soak", "campaign", 6_000),
 }
 
 

@@ -34,7 +34,9 @@ def campaign(count: int, seed: int, folder: pathlib.Path) -> dict:
     faults += [f"{seen['compiled']} compilations"] if seen["compiled"] != 1 else []
     return {
         "steps": count,
-        "rss_mb": [memory[0], memory[-1]],
+        "rss_mb": {
+            s["step"]: round(s["rss_mb"], 1) for s in seen["samples"] if s["step"] % 500 == 0
+        },
         "rss_mb_per_1000_steps": round(slope, 3),
         "spread": spread,
         "training_step_compilations": seen["compiled"],
