@@ -263,3 +263,43 @@ def test_what_json_does_not_know():
     assert io_safety._plain(Pair(3)) == {"a": 3}
     with pytest.raises(TypeError, match="cannot write object as JSON"):
         io_safety._plain(object())
+
+
+def test_limits_are_those_that_are_documented():
+    assert dataclasses.asdict(io_safety.Limits()) == {
+        "image_pixels": 10**9,
+        "image_ratio": 250,
+        "spectrum_points": 5 * 10**7,
+        "grid_pixels": 10**8,
+        "xml_bytes": 68_719_476_736,
+        "xml_depth": 100,
+        "text_bytes": 33_554_432,
+        "npz_bytes": 268_435_456,
+        "tensor_bytes": 4_294_967_296,
+    }
+
+
+def test_what_is_written_is_on_the_disk_with_its_folder(tmp_path, monkeypatch):
+    """A name that the folder forgets in a power cut is a file that was never written."""
+    flushed, fsync = [], os.fsync
+
+    def recorded(descriptor: int) -> None:
+        flushed.append(os.path.realpath(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    with io_safety.atomic_file(tmp_path / "a") as temporary:
+        temporary.write_text("a")
+    assert flushed == [str(temporary), str(tmp_path)]
+    flushed.clear()
+    with io_safety.atomic_folder(tmp_path / "b") as folder:
+        (folder / "c").write_text("c")
+    assert flushed[-1] == str(tmp_path) and str(folder / "c") in flushed
+
+
+def test_writing_leaves_no_file_open(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    for name in "abc":
+        with io_safety.atomic_file(tmp_path / name) as temporary:
+            temporary.write_text(name)
+    assert len(os.listdir("/proc/self/fd")) == before

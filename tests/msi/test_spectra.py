@@ -190,7 +190,8 @@ def test_sums_equal_plain_numpy_and_parts_add_up(made, which, gap):
             first = spectra.summed_spectrum(file, wanted, pixels=np.arange(cut), **options)
             rest = spectra.summed_spectrum(file, wanted, pixels=np.arange(cut, file.n), **options)
         scale = max(expected.max(), 1e-300)
-        np.testing.assert_allclose(whole / scale, expected / scale, rtol=1e-9, atol=1e-12)
+        # Steep lines between close points cancel: errors are relative to the tallest bin.
+        np.testing.assert_allclose(whole / scale, expected / scale, rtol=1e-9, atol=1e-11)
         np.testing.assert_allclose((first + rest) / scale, whole / scale, rtol=1e-9, atol=1e-12)
 
 
