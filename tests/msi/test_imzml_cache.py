@@ -283,3 +283,8 @@ def test_limits_hold_for_a_kept_index_too(old_pair, parses, monkeypatch):
     monkeypatch.setattr("msi2he_jax.msi.imzml_arrays.LIMITS", Limits(spectrum_points=10))
     with pytest.raises(InputError, match="impossible length of 30 values"):
         open_imzml(written.path)
+
+
+def test_where_nothing_is_stated_nothing_is_compared(tmp_path):
+    absent = tmp_path / "a.imzML", tmp_path / "a.ibd"
+    assert imzml_checksum.verify(*absent, {}, recheck=False, cached=True) == (None, None)
