@@ -23,6 +23,7 @@ the last batch.
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -41,10 +42,17 @@ flags.DEFINE_string(
     "latest_net_D.pth. Nothing in the file is run.",
     flag_values=FLAGS,
 )
+flags.DEFINE_bool(
+    "deterministic",
+    False,
+    "Let a GPU take only operations whose result never varies, slower ones at times; a CPU does.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME if absent.", flag_values=FLAGS)
 
 _EXIT = {signal.SIGTERM: 75, signal.SIGINT: cli.INTERRUPTED}
 _NOT_FINITE = 3
+_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
 def override(config, key: str, text: str):
@@ -88,6 +96,8 @@ def run(values: flags.FlagValues, args: list[str], *, overrides: Sequence[tuple[
         overrides = [*overrides, ("init_from", values["init_from"].value)]
     config = read_config(values["config"].value, overrides)
     workdir = values["workdir"].value or f"runs/{config.name}"
+    if values["deterministic"].value:  # Read when a device is first used, which is later.
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DETERMINISTIC}".strip()
     from msi2he_jax.training import loop
     from msi2he_jax.training.interrupt import stop_requests
     from msi2he_jax.training.parallel import use_compilation_cache

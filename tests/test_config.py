@@ -8,7 +8,7 @@ from msi2he_jax.errors import InputError
 from msi2he_jax.models import build, convolution
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs"
-SHIPPED = ["pix2pix.py", "pix2pix_fast.py", "unet.py", "smoke.py", "smoke.py:unet"]
+SHIPPED = ["pix2pix.py", "pix2pix_fast.py", "unet.py", "unet.py:fair", "smoke.py", "smoke.py:unet"]
 
 
 def _file(tmp_path, body):
@@ -44,6 +44,10 @@ def test_the_paper_s_recipe():
     unet = configs.load_config(FOLDER / "unet.py")
     assert unet.train.batch_size == 64 and unet.optimizer.learning_rate == 0.01
     assert unet.discriminator.name == "none" and unet.loss.reconstruction == "mse"
+    fair = configs.load_config(f"{FOLDER / 'unet.py'}:fair")
+    assert (fair.data.crop_px, fair.loss.reconstruction, fair.name) == (0, "l1", "unet_fair")
+    with pytest.raises(InputError, match="expected paper or fair"):
+        configs.load_config(f"{FOLDER / 'unet.py'}:best")
 
 
 def test_choices_are_those_of_the_networks():

@@ -1,3 +1,4 @@
+import os
 import pathlib
 import signal
 
@@ -40,6 +41,15 @@ def test_overrides_reach_the_loop(outcome, capsys):
 def test_workdir_is_named_after_the_configuration(outcome):
     assert train.main([f"{SMOKE}:unet"]) == 0
     assert outcome["workdir"] == "runs/smoke_unet"
+
+
+def test_deterministic_operations_are_asked_for(outcome, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    assert train.main([SMOKE]) == 0
+    assert os.environ["XLA_FLAGS"] == "--xla_force_host_platform_device_count=2"
+    assert train.main([SMOKE, "--deterministic"]) == 0
+    words = os.environ["XLA_FLAGS"].split()
+    assert words == ["--xla_force_host_platform_device_count=2", "--xla_gpu_deterministic_ops=true"]
 
 
 @pytest.mark.parametrize(
