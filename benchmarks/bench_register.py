@@ -5,9 +5,11 @@ Simulated cohorts with known truth: `easy` (within 10 degrees, not mirrored), `r
 the section measured). For `synthetic`, RUN is a generator trained on the first 24 sections of the
 same simulation (`make demo` does); the pairs are of other patients. Errors are over every measured
 pixel on tissue, success is a median below 2 MSI px, Dice compares the slide's tissue as drawn by
-the transform found and by the true one. Each cell is kept in --out, so a stopped run goes on.
+the transform found and by the true one. Each cell is kept in --out, so a stopped run goes on, and
+--save writes all cells there, of any run, to benchmarks/results and to docs/registration.md.
+Seconds are per pair on this machine, compilation included.
 
-  --pairs=N --cohorts=A,B --views=synthetic,pca,umap,ion:MZ --methods=A,B --quick --speed --save
+  --pairs=N --cohorts=A,B --views=synthetic,pca,umap,ion:MZ --methods="A;B" --quick --speed --save
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import time
 
 import numpy as np
 
-from benchmarks import harness, registration_methods, registration_pairs
+from benchmarks import harness, registration_methods, registration_pairs, report
 from benchmarks.registration_methods import METHODS
 from benchmarks.registration_pairs import COHORTS, Case
 from msi2he_jax.io_safety import read_json, write_json
@@ -38,6 +40,7 @@ COLUMNS = {
     "cpu_s": "{:.2f}",
 }
 SPEED_PAIRS = 32
+PAGE = report.ROOT / "docs" / "registration.md"
 
 
 def judge(case: Case, matrix, displacement) -> dict:
@@ -66,10 +69,8 @@ def tissue_dice(case: Case, matrix, displacement) -> float:
 
 
 def measure(cases: list[Case], method: str) -> list[dict]:
-    """Registers all pairs once untimed where it compiles, once timed; seconds are per pair."""
+    """Registers all pairs; seconds are per pair."""
     call = METHODS[method][0]
-    if method.startswith("ours"):
-        call(cases)
     wall, cpu = time.perf_counter(), time.process_time()
     found = call(cases)
     spent = {
@@ -117,12 +118,28 @@ def table(options) -> list[dict]:
                 path = cell_file(options, cohort, view, method)
                 if not path.is_file():
                     made = made or list(_cases(options, cohort, view))
-                    write_json(path, {"pairs": measure(made, method)})
-                shown = view if METHODS[method][1] else "any"
-                row = {"cohort": cohort, "view": shown, "method": method}
-                rows.append(row | condense(read_json(path)["pairs"]))
+                    shown = view if METHODS[method][1] else "any"
+                    cell = {"cohort": cohort, "view": shown, "method": method}
+                    write_json(path, cell | {"pairs": measure(made, method)})
+                rows.append(_row(read_json(path)))
                 print(line(rows[-1]), flush=True)
     return rows
+
+
+def _row(cell: dict) -> dict:
+    return {name: cell[name] for name in ("cohort", "view", "method")} | condense(cell["pairs"])
+
+
+def collect(folder: pathlib.Path) -> list[dict]:
+    """Returns the rows of all cells in a folder, in the order of the table."""
+    rows = [_row(read_json(path)) for path in folder.glob("*.json")]
+    views = ["any", "synthetic", *sorted({row["view"] for row in rows})]
+
+    def place(row: dict) -> tuple[int, ...]:
+        known = zip((list(COHORTS), views, list(METHODS)), ("cohort", "view", "method"))
+        return tuple(order.index(row[name]) for order, name in known)
+
+    return sorted(rows, key=place)
 
 
 def _cases(options, cohort: str, view: str):
@@ -131,9 +148,15 @@ def _cases(options, cohort: str, view: str):
     )
 
 
+def heading() -> str:
+    """Returns the first two lines of the Markdown table."""
+    names = ["cohort", "view", "method", "pairs", *COLUMNS]
+    return f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
+
+
 def line(row: dict) -> str:
     """Returns a row of the Markdown table."""
-    cells = [row["cohort"], row["view"], row["method"]]
+    cells = [row["cohort"], row["view"], row["method"], str(row["pairs"])]
     cells += [form.format(row[name]) for name, form in COLUMNS.items()]
     return f"| {' | '.join(cells)} |"
 
@@ -196,13 +219,22 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse([] if arguments is None else arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.speed:
-        tables = {"cohort of 32 pairs": speed(options)}
-    else:
-        print(f"| cohort | view | method | {' | '.join(COLUMNS)} |")
-        print("|" + "---|" * (len(COLUMNS) + 3))
-        tables = {"views and methods": {"unit": "pairs", "rows": table(options)}}
+        tables = {"registration, 32 pairs": speed(options)}
+        if options.save:
+            harness.save("register", tables)
+        return
+    print(heading())
+    table(options)
     if options.save:
-        harness.save("register_speed" if options.speed else "register", tables)
+        save(collect(options.out))
+
+
+def save(rows: list[dict]) -> None:
+    """Writes the table to benchmarks/results and into docs/registration.md."""
+    record = {"environment": harness.environment(), "simulated": True, "rows": rows}
+    write_json(harness.RESULTS / "registration.json", record)
+    body = "\n".join([heading(), *map(line, rows)])
+    PAGE.write_text(report.replace_between(PAGE.read_text(), "registration", body))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from benchmarks import bench_register, registration_methods, registration_pairs
 from benchmarks.registration_pairs import Case
+from msi2he_jax.io_safety import read_json
 from msi2he_jax.registration import transforms
 from msi2he_jax.registration.automatic import make_pair
 from msi2he_jax.registration.transforms import Displacement
@@ -103,9 +104,28 @@ def test_cells_are_kept_and_not_measured_again(case, tmp_path, monkeypatch, caps
     bench_register.main(words)
     assert capsys.readouterr().out == first
     assert len(made) == 1 and len(list(tmp_path.glob("*.json"))) == 2
-    assert "| easy | any | control points | 100% |" in first
+    assert "| easy | any | control points | 1 | 100% |" in first
     bench_register.main([*words[:1], "--pairs=2", *words[2:]])
     assert len(made) == 2
+
+
+def test_all_cells_become_one_table(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(registration_pairs, "cases", lambda *args, **options: [case])
+    monkeypatch.setattr(bench_register.harness, "RESULTS", tmp_path / "results")
+    page = tmp_path / "registration.md"
+    page.write_text("before\n<!-- registration:begin -->\nold\n<!-- registration:end -->\nafter\n")
+    monkeypatch.setattr(bench_register, "PAGE", page)
+    words = [f"--out={tmp_path / 'cells'}", "--pairs=1", "--views=pca"]
+    bench_register.main([*words, "--cohorts=warped", "--methods=identity"])
+    bench_register.main([*words, "--cohorts=easy", "--methods=control points", "--save"])
+    lines = page.read_text().splitlines()
+    assert lines[0] == "before" and lines[-1] == "after" and "old" not in lines
+    assert [line.split(" | ")[:3] for line in lines[4:6]] == [
+        ["| easy", "any", "control points"],
+        ["| warped", "any", "identity"],
+    ]
+    saved = read_json(tmp_path / "results" / "registration.json")
+    assert saved["simulated"] and [row["cohort"] for row in saved["rows"]] == ["easy", "warped"]
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def rewritten(place, **changes):
         {"file_content": lambda params: [{**params[0], "value": 3}]},
         {"scan_settings": lambda groups: [[{"name": "x"}]]},
     ],
-    ids=str,
+    ids=lambda changes: next(iter(changes)),
 )
 def test_an_index_that_agrees_with_itself_but_makes_no_sense(old_pair, parses, changes):
     written = old_pair()
