@@ -46,6 +46,7 @@ flags.DEFINE_enum(
 )
 
 _LISTED_REGIONS = 20
+_FIT_WORDS = ("control_points_condition", "leave_one_out_median_um", "leave_one_out_max_um")
 _IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".svs"}
 
 
@@ -224,19 +225,17 @@ def _read_image(path: pathlib.Path, warnings: list[str]):
 def _landmarks(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
     import numpy as np
 
-    from msi2he_jax.registration import control_points
+    from msi2he_jax.registration.control_points import fit_landmarks
     from msi2he_jax.registration.landmarks import read_landmarks
 
     points = read_landmarks(path)
-    fit = points.select("fit")
-    moving, fixed = fit.msi_yx_um, fit.histology_yx_um
-    matrix = control_points.estimate_affine(moving, fixed, source=path)
-    facts = {"points": len(points), "fit": len(fit), "mirrored": bool(np.linalg.det(matrix) < 0)}
+    fit = fit_landmarks(points)
+    facts = {"points": len(points), "fit": int(fit.used.sum())}
+    facts["mirrored"] = bool(np.linalg.det(fit.matrix) < 0)
     if len(points.select("eval")) == 0:
         warnings.append("has no `eval` points: a fit cannot be judged by the points it was made of")
-    if len(fit) > 3:
-        errors = control_points.leave_one_out_errors(moving, fixed)
-        facts["leave_one_out_median_um"] = float(np.median(errors))
+    if facts["fit"] > 3:
+        facts |= {name: fit.as_row()[name] for name in _FIT_WORDS}
     return facts
 
 

@@ -57,6 +57,25 @@ def test_image_without_pixel_size_is_a_doubt(tmp_path, capsys):
     assert "states no pixel size" in capsys.readouterr().err
 
 
+def test_exchanged_columns_are_an_error(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    msi = rng.uniform(0, 5000, (6, 2))
+    rows = [f"p{k},fit,{x + 300},{y + 100},{y},{x}" for k, (x, y) in enumerate(msi)]
+    path = tmp_path / "points.csv"
+    header = "name,use,histology_x_um,histology_y_um,msi_x_um,msi_y_um"
+    path.write_text(
+        "\n".join(
+            [
+                header,
+                rows[0],
+                *(f"p{k},fit,{x + 300},{y + 100},{x},{y}" for k, (x, y) in enumerate(msi) if k),
+            ]
+        )
+    )
+    assert doctor.main([str(path)]) == 2
+    assert "p0" in capsys.readouterr().err
+
+
 def test_landmarks(tmp_path, capsys):
     path = tmp_path / "points.csv"
     rows = ["name,use,histology_x_um,histology_y_um,msi_x_um,msi_y_um"]

@@ -12,7 +12,8 @@ from msi2he_jax.data.moving import MovingImage, msi_picture
 from msi2he_jax.errors import InputError
 from msi2he_jax.histology import Histology, read_histology
 from msi2he_jax.io_safety import existing_folder
-from msi2he_jax.registration import control_points, transforms
+from msi2he_jax.registration import transforms
+from msi2he_jax.registration.control_points import fit_landmarks
 from msi2he_jax.registration.export import JSON_NAME, read_transform
 from msi2he_jax.registration.landmarks import read_landmarks
 from msi2he_jax.registration.slide import Slide, working_slide
@@ -27,7 +28,7 @@ def align(sample: Sample) -> Alignment:
     """Returns a sample's alignment: one found before, or the affine of its `fit` landmarks.
 
     Raises:
-        InputError: no landmark file, or points that determine no affine.
+        InputError: no landmark file, or points that determine no affine or an impossible one.
     """
     if sample.alignment is not None:
         return sample.alignment
@@ -35,28 +36,19 @@ def align(sample: Sample) -> Alignment:
         hint = "mark at least 3 points in both images (docs/data_format.md), or pass --align=auto"
         raise InputError(f"sample {sample.sample_id}", "landmarks", "none are given", hint)
     points = read_landmarks(sample.landmarks)
-    fit, held_out = points.select("fit"), points.select("eval")
-    moving, fixed = fit.msi_yx_um, fit.histology_yx_um
-    matrix = control_points.estimate_affine(moving, fixed, source=str(sample.landmarks))
-    left_out = control_points.leave_one_out_errors(moving, fixed)
-    record = {"method": "control points", "points": len(fit)}
-    record["residual_rms_um"] = float(_errors(matrix, fit, "rms"))
-    record |= {"leave_one_out_median_um": _finite(np.median, left_out)}
-    record |= {"leave_one_out_max_um": _finite(np.max, left_out), "eval_points": len(held_out)}
-    record["eval_median_um"] = float(_errors(matrix, held_out, "median")) if len(held_out) else None
+    fit, held_out = fit_landmarks(points), points.select("eval")
+    matrix, said = fit.matrix, fit.as_row()
+    record = {"method": "control points", "points": said["control_points_used"]}
+    record["residual_rms_um"] = said["control_points_residual_rms_um"]
+    record |= {name: said[name] for name in ("leave_one_out_median_um", "leave_one_out_max_um")}
+    record["eval_points"] = len(held_out)
+    record["eval_median_um"] = _median_error(matrix, held_out) if len(held_out) else None
     return Alignment(matrix, record | transforms.decompose(matrix))
 
 
-def _errors(matrix: np.ndarray, points, kind: str) -> float:
+def _median_error(matrix: np.ndarray, points) -> float:
     moved = transforms.apply_affine(matrix, points.msi_yx_um)
-    distance = np.linalg.norm(moved - points.histology_yx_um, axis=1)
-    return np.sqrt(np.mean(distance**2)) if kind == "rms" else np.median(distance)
-
-
-def _finite(reduce, errors: np.ndarray) -> float | None:
-    """Three points leave two: no affine, and no error to tell."""
-    finite = errors[np.isfinite(errors)]
-    return float(reduce(finite)) if finite.size else None
+    return float(np.median(np.linalg.norm(moved - points.histology_yx_um, axis=1)))
 
 
 def read_slide(sample: Sample, target_um_per_px: float) -> Histology:
@@ -130,9 +122,7 @@ def _gate(sample: Sample, ambiguous: bool, apart_px: float) -> None:
 def _landmark_error(sample: Sample, matrix: np.ndarray) -> dict[str, float]:
     if sample.landmarks is None:
         return {}
-    return {
-        "landmark_median_um": float(_errors(matrix, read_landmarks(sample.landmarks), "median"))
-    }
+    return {"landmark_median_um": _median_error(matrix, read_landmarks(sample.landmarks))}
 
 
 def _shape(matrix: np.ndarray) -> dict[str, Any]:
