@@ -8,6 +8,7 @@ on the order of summation: scatter on CPU, one-hot matrix products elsewhere.
 from __future__ import annotations
 
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +36,8 @@ def mutual_information(x, y, *, bins, data_range=(0.0, 1.0), mask=None, method=N
     Source: equals the plug-in estimate from `numpy.histogram2d` (and scikit-learn's
     `mutual_info_score` of the bin labels).
     """
-    counts = joint_histogram(x, y, bins=bins, data_range=data_range, mask=mask, method=method)
-    return _information(counts)
+    x, y = (_flat(bin_index(image, bins, data_range)) for image in (x, y))
+    return _information_of(x, y, None if mask is None else _flat(mask), bins, method)
 
 
 @functools.partial(jax.jit, static_argnames=("bins", "data_range", "method"))
@@ -86,14 +87,14 @@ def corrected_mutual_information(
     """
     x, y = (_flat(bin_index(image, bins, data_range)) for image in (x, y))
     keep = _flat(mask)
-    plain = _information(_counts(x, y, keep, bins, method))
+    plain = _information_of(x, y, keep, bins, method)
     x, y, count = _shuffled(x, y, keep, key)
     positions = jnp.arange(x.shape[1])
 
     def shuffle_score(turn):
         source = (positions + turn * count // shuffles) % jnp.maximum(count, 1)
         turned = jnp.take_along_axis(y, source, axis=1)
-        return _information(_counts(x, turned, positions < count, bins, method))
+        return _information_of(x, turned, positions < count, bins, method)
 
     return plain - jnp.mean(jax.lax.map(shuffle_score, jnp.arange(shuffles)), axis=0)
 
@@ -160,12 +161,26 @@ def _flat(image):
     return image.reshape(image.shape[0], -1)
 
 
+def _information_of(x, y, keep, bins, method):
+    """Mutual information of bin numbers `[B, P]`, `[B]` nats; a CPU's cores share the images.
+
+    XLA scatters on one core; several scatters that do not depend on each other run side by side.
+    """
+    parts = len(os.sched_getaffinity(0)) if _method(method) == "scatter" else 1
+    keep = jnp.ones(x.shape, bool) if keep is None else keep
+    pieces = zip(*(jnp.array_split(v, min(parts, len(v))) for v in (x, y, keep)))
+    return jnp.concatenate([_information(_counts(*each, bins, method)) for each in pieces])
+
+
+def _method(method: str | None) -> str:
+    return method or ("scatter" if jax.default_backend() == "cpu" else "matmul")
+
+
 def _counts(x, y, keep, bins, method):
     """Joint counts of bin numbers `[B, P]` (`bins` = not counted), `[B, bins, bins]` int32."""
     inside = (x < bins) & (y < bins)
     inside = inside if keep is None else inside & keep
-    method = method or ("scatter" if jax.default_backend() == "cpu" else "matmul")
-    return (_scatter_counts if method == "scatter" else _matmul_counts)(x, y, inside, bins)
+    return (_scatter_counts if _method(method) == "scatter" else _matmul_counts)(x, y, inside, bins)
 
 
 def _scatter_counts(x, y, inside, bins):

@@ -153,3 +153,12 @@ def test_bins_at_their_edges_are_numpys(bins, data_range):
     counted = expected.sum(1) == 1
     np.testing.assert_array_equal(found[counted], expected.argmax(1)[counted])
     assert (found[values < data_range[0]] == bins).all()
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 64])
+def test_sharing_a_batch_over_cores_changes_no_bit(monkeypatch, cores):
+    x, y = np.random.default_rng(0).random((2, 5, 17, 9), dtype=np.float32)
+    alone = [mutual_information(*each, bins=8)[0] for each in zip(x[:, None], y[:, None])]
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cores))
+    shared = mutual_information.__wrapped__(x, y, bins=8, method="scatter")
+    np.testing.assert_array_equal(shared, alone)
