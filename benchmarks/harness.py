@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
+import math
 import os
 import pathlib
 import platform
@@ -20,6 +21,8 @@ from collections.abc import Callable
 
 from msi2he_jax.io_safety import write_json
 
+LEAST_S = 0.05
+SLOW_S = 60.0  # a first call above this is not made once more only to see how long it takes
 RESULTS = pathlib.Path(__file__).parent / "results"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-image", "pyimzml", "torch")
 
@@ -49,7 +52,8 @@ def measure(variants: list[Variant], *, rounds: int = 5, warm_up: int = 1) -> li
 
     Args:
         variants: The ways to compare; the first is the one others are set against.
-        rounds: How often each is timed.
+        rounds: How often each is timed; calls shorter than `LEAST_S` are repeated for as long, and
+            their mean is one time.
         warm_up: Untimed calls before; the first one's seconds are kept, since it compiles.
 
     Returns:
@@ -60,11 +64,17 @@ def measure(variants: list[Variant], *, rounds: int = 5, warm_up: int = 1) -> li
     for variant in variants:
         for _ in range(warm_up - 1):
             variant.call()
+    repeats = {v.name: _repeats(v.call) if first[v.name] < SLOW_S else 1 for v in variants}
     times = {variant.name: [] for variant in variants}
     for _ in range(rounds):
         for variant in variants:
-            times[variant.name].append(_seconds(variant.call))
+            times[variant.name].append(_seconds(variant.call, repeats[variant.name]))
     return _records(variants, first, times)
+
+
+def _repeats(call: Callable[[], object]) -> int:
+    """How many calls make one time: a few milliseconds are mostly waking threads and caches."""
+    return max(1, min(1000, math.ceil(LEAST_S / max(_seconds(call), 1e-6))))
 
 
 def _records(variants: list[Variant], first: dict, times: dict) -> list[dict]:
@@ -86,10 +96,11 @@ def _records(variants: list[Variant], first: dict, times: dict) -> list[dict]:
     ]
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def _seconds(call: Callable[[], object], repeats: int = 1) -> float:
     start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
 
 
 def run_tables(jobs: dict[str, Callable[[], dict]], budget_s: float = 1e9) -> tuple[dict, dict]:

@@ -1,5 +1,7 @@
 """The harness sets variants against the first one, and tables come out of records alone."""
 
+import time
+
 import pytest
 
 from benchmarks import harness, report
@@ -14,11 +16,22 @@ def test_ratio_is_per_item():
     assert (ours["items_per_s"], ours["high_s"], ours["first_s"]) == (2.0, 9.0, 3.0)
 
 
-def test_variants_take_turns():
+def test_variants_take_turns(monkeypatch):
+    monkeypatch.setattr(harness, "LEAST_S", 0.0)
     calls = []
     variants = [Variant(name, lambda name=name: calls.append(name)) for name in "ab"]
     harness.measure(variants, rounds=3)
-    assert "".join(calls) == "ab" + "ababab"
+    assert "".join(calls) == "ab" + "ab" + "ababab"
+
+
+def test_short_calls_are_repeated_and_slow_ones_are_not(monkeypatch):
+    monkeypatch.setattr(harness, "LEAST_S", 0.004)
+    calls = []
+    slow = Variant("slow", lambda: (calls.append("s"), time.sleep(0.01)))
+    short = Variant("short", lambda: (calls.append("q"), time.sleep(0.001)))
+    records = harness.measure([slow, short], rounds=2)
+    assert calls.count("s") == 4 and calls.count("q") > 5
+    assert all(record["low_s"] < 1 for record in records)
 
 
 def test_tables_stand_between_markers():
