@@ -8,7 +8,8 @@ not depend on them. `mfu` is the formula's FLOPs against the matrix product meas
   --full         the published widths, at 256 px
   --gpu          what is made for one GPU: bf16, batches 1 to 64, memory up to 1024 px
   --memory       memory of the compiled step alone: batch 1, 16, 64 at 256, 512, 1024 px
-  --peer=torch   PyTorch (eager, compiled, channels_last, bf16) in turn with ours
+  --peer=torch   PyTorch (eager, compiled, channels_last, bf16) in turn with ours; on a CPU float32
+                 and eager alone: bf16 has no fast kernels there
   --budget_s=S   begins no table later than this
 """
 
@@ -186,6 +187,7 @@ def memory_rows(features: int, depth: int, dtype: str, places: list[tuple[int, i
 def jobs_of(options) -> dict:
     """Returns title -> what makes its table, the most telling first."""
     peers = tuple(TORCH) if options.peer == "torch" else ()
+    peers = peers if options.gpu else peers[:2]
     jobs = {}
     if options.gpu:
         fast = peers[:1] + peers[-1:]
@@ -199,7 +201,7 @@ def jobs_of(options) -> dict:
         jobs["a batch shared by jit and pmap"] = lambda: scaling_table(10, 64, 5, 256)
         return jobs
     sizes = [(1, 256, 64, 8), (4, 256, 64, 8)] if options.full else [(4, 128, 16, 7)]
-    kinds = ("auto",) if peers else LOWERINGS if options.full else ("auto", "plain")
+    kinds = ("auto", "matmul") if peers else LOWERINGS if options.full else ("auto", "plain")
     for size, side, features, depth in sizes:
         title = f"training step, {side} px, {features} features, batch {size}"
         jobs[title] = lambda a=(size, side, features, depth): table(

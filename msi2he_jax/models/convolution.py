@@ -128,35 +128,44 @@ _transposed_vjp.defvjp(_transposed_forward, _transposed_backward)
 
 
 def _halving_matmul(x: Array, kernel: Array) -> Array:
-    """4x4, stride 2, padding 1: 2x2 blocks, pairs of neighbouring blocks, one product."""
+    """4x4, stride 2, padding 1: patches times the kernel as it lies in memory.
+
+    Where images are small and channels many, the kernel is the larger factor by far: no form that
+    reorders it, or its gradient, is fast.
+    """
     batch, height, width, channels = x.shape
     rows, columns = height // 2, width // 2
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))[:, : 2 * rows + 2, : 2 * columns + 2]
-    blocks = x.reshape(batch, rows + 1, 2, columns + 1, 2, channels).transpose(0, 1, 3, 2, 4, 5)
-    blocks = blocks.reshape(batch, rows + 1, columns + 1, 4 * channels)
-    # [tap y, sub y, tap x, sub x, I, O] -> [tap y, tap x, sub y, sub x, I, O]
-    matrix = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
-    return _neighbours(blocks) @ matrix.reshape(16 * channels, -1)
+    patches = _patches(x.reshape(batch, rows + 1, 2, columns + 1, 2, channels))
+    patches = patches.reshape(batch, rows, columns, 16 * channels)
+    return patches @ kernel.reshape(16 * channels, -1)
 
 
 def _doubling_matmul(x: Array, kernel: Array) -> Array:
-    """4x4, stride 2, padding 1, transposed: windows of 2x2 pixels give 2x2 outputs, one product.
-
-    Window j holds x[j-1] and x[j] (zero outside) and makes out[2j-1] and out[2j]; with kernel index
-    p = 2 (1 - tap) + sub.
-    """
+    """4x4, stride 2, padding 1, transposed: the adjoint of the above, step by step."""
     batch, height, width, channels = x.shape
     out = kernel.shape[2]
-    windows = _neighbours(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))))
-    # [1 - tap y, sub y, 1 - tap x, sub x, O, I] -> [tap y, tap x, I, sub y, sub x, O]
-    matrix = kernel.reshape(2, 2, 2, 2, out, channels)[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4)
-    y = windows @ matrix.reshape(4 * channels, 4 * out)
-    y = y.reshape(batch, height + 1, width + 1, 2, 2, out).transpose(0, 1, 3, 2, 4, 5)
+    patches = lax.dot_general(x, kernel.reshape(16 * out, channels), (((3,), (1,)), ((), ())))
+    y = _overlapped(patches.reshape(batch, height, width, 4, 4, out))
     return y.reshape(batch, 2 * height + 2, 2 * width + 2, out)[:, 1:-1, 1:-1]
 
 
-def _neighbours(x: Array) -> Array:
-    """Concatenates each 2x2 neighbourhood: `[B, h, w, C]` -> `[B, h-1, w-1, 4 C]`, row by row."""
-    top, bottom = x[:, :-1], x[:, 1:]
-    parts = [top[:, :, :-1], top[:, :, 1:], bottom[:, :, :-1], bottom[:, :, 1:]]
-    return jnp.concatenate(parts, axis=-1)
+def _patches(blocks: Array) -> Array:
+    """Patches of 2x2 neighbouring blocks: `[B, h+1, 2, w+1, 2, C]` -> `[B, h, w, 4, 4, C]`."""
+    tall = jnp.concatenate([blocks[:, :-1], blocks[:, 1:]], axis=2)
+    whole = jnp.concatenate([tall[:, :, :, :-1], tall[:, :, :, 1:]], axis=4)
+    return whole.transpose(0, 1, 3, 2, 4, 5)
+
+
+def _overlapped(patches: Array) -> Array:
+    """Adds patches up where they overlap: `[B, h, w, 4, 4, C]` -> `[B, h+1, 2, w+1, 2, C]`."""
+    whole = patches.transpose(0, 1, 3, 2, 4, 5)
+    tall = _one_later(whole[..., :2, :], whole[..., 2:, :], axis=3)
+    return _one_later(tall[:, :, :2], tall[:, :, 2:], axis=1)
+
+
+def _one_later(first: Array, second: Array, axis: int) -> Array:
+    """Adds `second`, moved on by one along an axis, to `first`."""
+    after, before = ([(0, 0)] * first.ndim for _ in range(2))
+    after[axis], before[axis] = (0, 1), (1, 0)
+    return jnp.pad(first, after) + jnp.pad(second, before)

@@ -43,7 +43,7 @@ def make_schedule(
 
 def make_optimizer(
     config: Any, *, steps: int, steps_per_epoch: int, learning_rate: float
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Returns bias-corrected Adam with epsilon outside the root, as PyTorch and Keras have it.
 
     Args:
@@ -55,7 +55,45 @@ def make_optimizer(
     schedule = make_schedule(
         config, steps=steps, steps_per_epoch=steps_per_epoch, learning_rate=learning_rate
     )
-    return optax.adam(schedule, b1=config.b1, b2=config.b2, eps=config.eps)
+    return adam(schedule, b1=config.b1, b2=config.b2, eps=config.eps)
+
+
+def adam(
+    schedule: Callable[[jax.Array], jax.Array | float], *, b1: float, b2: float, eps: float
+) -> optax.GradientTransformationExtraArgs:
+    """Returns `optax.adam` that can leave a step out: `update(..., accept=False)` keeps its state.
+
+    Choosing between old and new moments afterwards would cost as much as Adam itself: XLA then
+    computes the moments twice and copies them. The updates of a step left out mean nothing.
+
+    Args:
+        schedule: The learning rate as a function of the steps taken.
+        b1: Decay of the first moment.
+        b2: Decay of the second.
+        eps: Added to the root of the second.
+
+    Source: Kingma and Ba 2015; operation by operation as `optax.adam`.
+    """
+
+    def update(gradient, state, params=None, *, accept=True):
+        def moved(decay: float, old: jax.Array, new: jax.Array) -> jax.Array:
+            return jnp.where(accept, (1 - decay) * new + decay * old, old)
+
+        mu = jax.tree.map(lambda m, g: moved(b1, m, g), state.mu, gradient)
+        nu = jax.tree.map(lambda v, g: moved(b2, v, g**2), state.nu, gradient)
+        count = optax.safe_increment(state.count)
+        first, second = 1 - b1**count, 1 - b2**count
+        rate = -1 * schedule(state.count)
+
+        def step(m: jax.Array, v: jax.Array) -> jax.Array:
+            found = m / first.astype(m.dtype) / (jnp.sqrt(v / second.astype(v.dtype)) + eps)
+            return jnp.asarray(rate, found.dtype) * found
+
+        count = jnp.where(accept, count, state.count)
+        return jax.tree.map(step, mu, nu), optax.ScaleByAdamState(count, mu, nu)
+
+    init = optax.scale_by_adam(b1, b2, eps).init
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def flow_optimizer(

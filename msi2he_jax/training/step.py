@@ -56,16 +56,21 @@ def train_step(
     slopes, more = _mean(((pull_back(slopes[0])[0], slopes[1]), more), recipe.axis_name)
     metrics |= more
     finite &= _all_finite((slopes, metrics))
-    generator = _update(recipe.generator_optimizer, state.generator, slopes[0], stats)
+    own = {"accept": finite}
+    generator = _update(recipe.generator_optimizer, state.generator, slopes[0], stats, **own)
     flow = state.flow
     if flow is not None:
-        flow = _update(recipe.flow_optimizer, flow, slopes[1], flow.stats)
+        flow = _update(recipe.flow_optimizer, flow, slopes[1], flow.stats, **own)
     if judge is not None:
         judge = dataclasses.replace(judge, stats=judge_stats)
     average = _follow(recipe.ema, state, generator)
+    judge, average = (
+        _chosen(finite, new, old)
+        for new, old in ((judge, state.discriminator), (average, state.average))
+    )
     parts = {"generator": generator, "discriminator": judge, "average": average, "flow": flow}
-    new = dataclasses.replace(state, **parts)
-    return _accept(finite, state, new), metrics | {"skipped": 1.0 - finite.astype(jnp.float32)}
+    new = dataclasses.replace(_counted(finite, state), **parts)
+    return new, metrics | {"skipped": 1.0 - finite.astype(jnp.float32)}
 
 
 def _teach_judge(recipe, state, batch, fake, *, key, penalty_key):
@@ -97,12 +102,23 @@ def _mean(tree: Any, axis_name: str | None) -> Any:
 
 
 def _all_finite(tree: Any) -> jax.Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+    """Whether all is finite: by each array's largest, so that no array of flags is written."""
+    largest = [jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.all(jnp.isfinite(jnp.stack(largest)))
 
 
-def _update(optimizer, network: Network, gradient: Any, stats: Any) -> Network:
-    updates, state = optimizer.update(gradient, network.optimizer, network.params)
-    return Network(optax.apply_updates(network.params, updates), stats, state)
+def _update(
+    optimizer, network: Network, gradient: Any, stats: Any, accept: jax.Array | bool = True
+) -> Network:
+    """Takes a step where `accept`, else leaves the network as it is."""
+    updates, state = optimizer.update(gradient, network.optimizer, network.params, accept=accept)
+    params = optax.apply_updates(network.params, updates)
+    kept = _chosen(accept, (params, stats), (network.params, network.stats))
+    return Network(*kept, state)
+
+
+def _chosen(accept: jax.Array | bool, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda after, before: jnp.where(accept, after, before), new, old)
 
 
 def _follow(decay: float, state: TrainState, generator: Network) -> Average | None:
@@ -119,14 +135,12 @@ def _follow(decay: float, state: TrainState, generator: Network) -> Average | No
     return jax.tree.map(move, state.average, now)
 
 
-def _accept(finite: jax.Array, old: TrainState, new: TrainState) -> TrainState:
-    """Takes `new` where `finite`, else `old`; counts either way."""
-    chosen = jax.tree.map(lambda before, after: jnp.where(finite, after, before), old, new)
+def _counted(finite: jax.Array, state: TrainState) -> TrainState:
     return dataclasses.replace(
-        chosen,
-        step=old.step + 1,
-        skipped=old.skipped + (~finite).astype(jnp.int32),
-        skipped_in_a_row=jnp.where(finite, 0, old.skipped_in_a_row + 1),
+        state,
+        step=state.step + 1,
+        skipped=state.skipped + (~finite).astype(jnp.int32),
+        skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),
     )
 
 
