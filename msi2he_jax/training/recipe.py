@@ -18,7 +18,7 @@ class Recipe:
 
     Attributes:
         graphs: The networks.
-        generator_optimizer: The generator's optimiser.
+        generator_optimizer: The generator's optimiser; as `optimizer.adam` it can leave a step out.
         discriminator_optimizer: The discriminator's.
         flow_optimizer: The flow network's, or None.
         gan: Kind of adversarial loss.
@@ -39,9 +39,9 @@ class Recipe:
     """
 
     graphs: Graphs
-    generator_optimizer: optax.GradientTransformation
-    discriminator_optimizer: optax.GradientTransformation
-    flow_optimizer: optax.GradientTransformation | None = None
+    generator_optimizer: optax.GradientTransformationExtraArgs
+    discriminator_optimizer: optax.GradientTransformationExtraArgs
+    flow_optimizer: optax.GradientTransformationExtraArgs | None = None
     gan: str = "vanilla"
     reconstruction: str = "l1"
     lambda_gan: float = 1.0
@@ -62,7 +62,7 @@ class Recipe:
 def make_recipe(
     config: Any,
     graphs: Graphs,
-    optimizers: tuple[optax.GradientTransformation, optax.GradientTransformation],
+    optimizers: tuple[optax.GradientTransformationExtraArgs, optax.GradientTransformationExtraArgs],
     axis_name: str | None = None,
 ) -> Recipe:
     """Returns the recipe of `config`; `optimizers` are the generator's and the discriminator's."""

@@ -1,9 +1,11 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from msi2he_jax.config import default_config
-from msi2he_jax.training.optimizer import make_optimizer, make_schedule
+from msi2he_jax.training.optimizer import adam, make_optimizer, make_schedule
 
 
 def _rates(form, steps=200, steps_per_epoch=1):
@@ -39,10 +41,37 @@ def test_rate_changes_between_epochs_only():
 def test_adam_by_hand(b1, eps):
     settings = default_config().optimizer
     settings.b1, settings.eps = b1, eps
-    adam = make_optimizer(settings, steps=2, steps_per_epoch=1, learning_rate=0.1)
-    value, state, m, v = jnp.array(1.0), adam.init(jnp.array(1.0)), 0.0, 0.0
+    optimizer = make_optimizer(settings, steps=2, steps_per_epoch=1, learning_rate=0.1)
+    value, state, m, v = jnp.array(1.0), optimizer.init(jnp.array(1.0)), 0.0, 0.0
     for t, gradient in enumerate([0.3, -0.2], start=1):
-        update, state = adam.update(jnp.array(gradient), state, value)
+        update, state = optimizer.update(jnp.array(gradient), state, value)
         m, v = b1 * m + (1 - b1) * gradient, 0.999 * v + 0.001 * gradient**2
         expected = -0.1 * (m / (1 - b1**t)) / (np.sqrt(v / (1 - 0.999**t)) + eps)
         np.testing.assert_allclose(update, expected, rtol=1e-4)
+
+
+def _walk(optimizer, accepted):
+    rng = np.random.default_rng(0)
+    params = {"a": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32), "b": jnp.float32(2.0)}
+    state = optimizer.init(params)
+    for accept in accepted:
+        gradient = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), params)
+        updates, state = optimizer.update(gradient, state, params, accept=accept)
+        if accept:
+            params = optax.apply_updates(params, updates)
+    return params, state
+
+
+def test_adam_is_optax_adam():
+    rate = lambda step: 0.1 / (1 + step)  # noqa: E731
+    ours = _walk(adam(rate, b1=0.5, b2=0.999, eps=1e-8), [True] * 5)
+    theirs = _walk(optax.with_extra_args_support(optax.adam(rate, b1=0.5)), [True] * 5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours[0], theirs[0])
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), ours[1], theirs[1][0])
+
+
+def test_a_step_left_out_leaves_no_trace():
+    optimizer = adam(lambda step: 0.1, b1=0.9, b2=0.99, eps=1e-8)
+    before = _walk(optimizer, [True, True])
+    after = _walk(optimizer, [True, True, jnp.asarray(False), False])
+    jax.tree.map(np.testing.assert_array_equal, before, after)

@@ -21,7 +21,7 @@ assert len(jax.devices()) == 8
 # An "optimiser" that changes nothing and keeps the gradient as its state.
 keeper = optax.GradientTransformation(
     lambda params: jax.tree.map(jnp.zeros_like, params),
-    lambda gradient, kept, params: (jax.tree.map(jnp.zeros_like, gradient), gradient),
+    lambda gradient, kept, params, accept: (jax.tree.map(jnp.zeros_like, gradient), gradient),
 )
 config = default_config()
 config.model.update({"name": "unet_ronneberger", "depth": 1, "features": 2, "in_channels": 3,
