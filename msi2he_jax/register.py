@@ -100,6 +100,7 @@ flags.DEFINE_enum(
     **_DEFINED,
 )
 flags.DEFINE_enum("which", "best", ["best", "latest"], "Checkpoint of the run.", **_DEFINED)
+flags.DEFINE_integer("dropout_samples", 0, "Pixels count less where they differ.", **_DEFINED)
 flags.DEFINE_float("ion_ppm", None, "Half width of an ion's window, ppm.", **_DEFINED)
 flags.DEFINE_integer("seed", 0, "For t-SNE, UMAP and the starting angles.", **_DEFINED)
 flags.DEFINE_boolean(
@@ -140,11 +141,9 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
             skipped=skipped,
         )
         if model:
-            marks = {
-                "run": str(values.run),
-                "checkpoint": {"which": model.which, "step": model.step},
-            }
-            summary |= marks | {"simulated": provenance.get("simulated"), "forced": values.force}
+            summary |= {"run": str(values.run), "simulated": provenance.get("simulated")}
+            summary["checkpoint"] = {"which": model.which, "step": model.step}
+            summary["forced"] = values.force
         write_summary(folder, summary)
     print("\n".join([*summary_lines(summary), *_left_out_lines(rows)]))
     if skipped:
@@ -242,6 +241,7 @@ def _register_one(values: flags.FlagValues, folder: Path, sample, model) -> dict
 
     logging.info("%s: making the %s image", sample.sample_id, values.moving)
     options = {"ion_ppm": values.ion_ppm, "seed": values.seed, "force": values.force}
+    options["samples"] = values.dropout_samples
     moving = moving_image(values.moving, sample, model=model, **options)
     slide = read_working_slide(sample, moving)
     landmarks = sections.landmarks_of(sample)

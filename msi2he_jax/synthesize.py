@@ -4,9 +4,10 @@
     python -m msi2he_jax.synthesize --run=RUN --imzml=FILE --out=DIR
 
 Writes SAMPLE_SYNTHETIC.png, SAMPLE_SYNTHETIC.ome.tiff (pyramid, um/px) and SAMPLE_SYNTHETIC.json
-(what they were made of). A new imzML passes through the same peaks, mass axis, grid and scaling as
-the training data did; one that cannot be treated so is refused. Images larger than a tile are made
-of tiles that overlap and are blended.
+(what they were made of); with --samples or --ensemble also SAMPLE_SYNTHETIC_spread.npy and .png:
+how far paintings with dropout drawn anew, or by other runs, differ at each pixel. A new imzML
+passes through the same peaks, mass axis, grid and scaling as the training data did; one that cannot
+be treated so is refused. Images larger than a tile are made of tiles that overlap and are blended.
 """
 
 from __future__ import annotations
@@ -66,6 +67,13 @@ flags.DEFINE_boolean(
     flag_values=FLAGS,
 )
 
+flags.DEFINE_integer(
+    "samples", 0, "Paintings with dropout whose spread is written, 2 or more.", flag_values=FLAGS
+)
+flags.DEFINE_list(
+    "ensemble", [], "Runs on the same data whose spread is written.", flag_values=FLAGS
+)
+
 SMALLEST_TILE_PX = 256
 
 
@@ -80,9 +88,21 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
     if values.overlap_px >= tile_px:
         why = f"is {values.overlap_px}, must be below the tile's {tile_px} px"
         raise InputError("--overlap_px", "", why)
+    compared = _compared(values, model)
     sources = _from_imzml(values, model) if values.imzml else _from_data(values, model)
     for source in sources:
-        _write(values, model, source, tile_px)
+        _write(values, model, source, tile_px, compared)
+
+
+def _compared(values: flags.FlagValues, model) -> list:
+    """Returns the generators whose paintings are compared; none where it is not asked for."""
+    if not (values.samples or values.ensemble):
+        return []
+    from msi2he_jax.inference import load_model
+    from msi2he_jax.inference.spread import painters
+
+    others = [load_model(run, values.which, norm=values.norm) for run in values.ensemble]
+    return painters(model, values.samples, others)
 
 
 def _check(values: flags.FlagValues) -> None:
@@ -94,6 +114,7 @@ def _check(values: flags.FlagValues) -> None:
     cli.require_range(values, "tile_px", 0, 65_536)
     cli.require_range(values, "overlap_px", 0, 65_536)
     cli.require_range(values, "batch_size", 1, 4096)
+    cli.require_range(values, "samples", 0, 1000)
     for name in ("msi_um_per_px", "msi_um_per_px_y"):
         cli.require_range(values, name, 1e-3, 1e5)
     if values.imzml is None and (values.force or values.msi_um_per_px or values.msi_um_per_px_y):
@@ -174,7 +195,7 @@ def _matching_provenance(data: str, model) -> dict:
     return provenance
 
 
-def _write(values: flags.FlagValues, model, source: dict, tile_px: int) -> None:
+def _write(values: flags.FlagValues, model, source: dict, tile_px: int, compared: list) -> None:
     from msi2he_jax.inference import synthesize_tiled, to_uint8
     from msi2he_jax.interop.ome_tiff import write_ome_tiff
     from msi2he_jax.interop.png import write_png
@@ -190,9 +211,36 @@ def _write(values: flags.FlagValues, model, source: dict, tile_px: int) -> None:
     write_png(f"{stem}.png", pixels, **marks)
     write_ome_tiff(f"{stem}.ome.tiff", pixels, **marks)
     tiled = max(source["msi"].shape[:2]) > tile_px
-    write_json(f"{stem}.json", _record(model, source, pixels.shape, tiled, options))
+    record = _record(model, source, pixels.shape, tiled, options)
+    if compared:
+        options["batch_size"] = values.batch_size
+        record["spread"] = _write_spread(stem, values, source, compared, options)
+    write_json(f"{stem}.json", record)
     logging.info("%s: %d x %d px", source["sample_id"], rows, columns)
     print(f"{stem}.png")
+
+
+def _write_spread(stem: Path, values: flags.FlagValues, source: dict, compared, tiling) -> dict:
+    """Writes how far the paintings differ, as numbers and as a picture; returns what they are."""
+    import numpy as np
+
+    from msi2he_jax.inference.spread import estimate_spread
+    from msi2he_jax.interop.png import write_png
+    from msi2he_jax.io_safety import atomic_file
+
+    rows, columns = source["extent_px"]
+    spread = estimate_spread(compared, source["msi"], **tiling)[:rows, :columns]
+    with atomic_file(f"{stem}_spread.npy") as temporary, open(temporary, "wb") as file:
+        np.save(file, spread)
+    most = float(spread.max())
+    shade = np.rint(255 * spread / max(most, 1e-6)).astype(np.uint8)
+    marks = {"um_per_px": source["um_per_px"], "synthetic": True}
+    marks["description"] = (
+        f"Spread of {len(compared)} paintings; white is {most:.4f} of full range."
+    )
+    write_png(f"{stem}_spread.png", np.repeat(shade[..., None], 3, axis=-1), **marks)
+    said = {"paintings": len(compared), "samples": values.samples, "ensemble": values.ensemble}
+    return said | {"mean": float(spread.mean()), "most": most, "unit": "of full range"}
 
 
 def _file_stem(out: str, sample_id: str) -> Path:

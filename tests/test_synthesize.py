@@ -77,6 +77,21 @@ def test_images_are_the_models_at_the_right_size(place, out):
     assert record["source"]["split"] == "test" and record["norm_at_test"] == "running"
 
 
+def test_spread_of_runs_is_written_beside(place, tmp_path):
+    flags = [f"--run={place / 'run'}", f"--data={place / 'pairs'}", f"--out={tmp_path}"]
+    assert synthesize.main([*flags, f"--ensemble={place / 'run'}"]) == 0
+    (path,) = tmp_path.glob("*_spread.npy")
+    spread = np.load(path, allow_pickle=False)
+    with Image.open(path.with_suffix(".png")) as image:
+        assert image.size == spread.shape[::-1] and "SYNTHETIC" in image.text["Description"]
+    assert spread.dtype == np.float32 and spread.max() == 0  # a run does not differ from itself
+    record = json.loads(path.with_name(path.name.replace("_spread.npy", ".json")).read_text())
+    assert record["spread"]["paintings"] == 2 and record["spread"]["mean"] == 0
+    plain = {p.name: p.read_bytes() for p in (place / "out").glob("*.png")}
+    same = [p for p in tmp_path.glob("*_SYNTHETIC.png") if plain.get(p.name) == p.read_bytes()]
+    assert len(same) == 1 or not plain  # the image itself is as without
+
+
 def test_a_new_imzml_is_treated_as_the_training_data_were(place, out):
     """The imzML a pair was made of gives the same image as the pair."""
     arrays = load_arrays(place / "pairs", "test")

@@ -30,6 +30,7 @@ class MovingImage:
         um_per_px: `[2]` float64 (y, x), um.
         origin_um: `[2]` float64 (y, x) of its outer corner in the imzML's frame, um.
         native_um: `[2]` float64 (y, x) pixel size of the measurement, um.
+        confidence: `[H, W]` float32 in [0, 1], how much each pixel's say counts; None: all alike.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class MovingImage:
     um_per_px: np.ndarray
     origin_um: np.ndarray
     native_um: np.ndarray
+    confidence: np.ndarray | None = None
 
     @property
     def synthetic(self) -> bool:

@@ -29,6 +29,8 @@ class Model:
     Attributes:
         apply: `[B, H, W, K]` float in [0, 1] -> `[B, H, W, 3]` float32 in [-1, 1], compiled once a
             shape. Images do not influence each other, and the same image gives the same result.
+        sample: The same with dropout, whatever `dropout` says, and a number that its mask follows
+            from: `(msi, number) -> image`.
         config: Configuration of its run.
         provenance: `provenance.json` of its run: how its training data were made.
         step: Training step.
@@ -41,6 +43,7 @@ class Model:
     """
 
     apply: Callable[[np.ndarray], jax.Array]
+    sample: Callable[[np.ndarray, int], jax.Array]
     config: ConfigDict
     provenance: dict[str, Any]
     step: int
@@ -81,6 +84,7 @@ def load_model(
     dropout = config.test.dropout_at_test if dropout is None else dropout
     return Model(
         apply=_make_apply(restored, channels, norm, dropout),
+        sample=_make_sample(restored, channels, norm),
         config=config,
         provenance=provenance,
         step=restored.step,
@@ -105,25 +109,36 @@ def _channels(restored: Restored, provenance: dict[str, Any], run_dir: Path) -> 
 
 
 def _make_apply(restored: Restored, channels: int, norm: str, dropout: bool) -> Callable:
+    paint = _make_paint(restored, channels, norm, dropout)
+    key = jax.random.key(restored.config.seed) if dropout else None
+    return lambda msi: paint(msi, key)
+
+
+def _make_sample(restored: Restored, channels: int, norm: str) -> Callable:
+    paint = _make_paint(restored, channels, norm, dropout=True)
+    key = jax.random.key(restored.config.seed)
+    return lambda msi, number: paint(msi, jax.random.fold_in(key, number))
+
+
+def _make_paint(restored: Restored, channels: int, norm: str, dropout: bool) -> Callable:
     """Compiles the generator; with its own statistics an image goes alone, as pix2pix tests."""
     arrays = jax.device_put((restored.params, restored.stats))
-    key = jax.random.key(restored.config.seed) if dropout else None
 
-    def paint(params, stats, msi):
+    def paint(params, stats, msi, key):
         modes = {"train": False, "norm": norm, "dropout_key": key}
         return run_network(restored.graph, params, stats, msi, **modes)[0]
 
-    def paint_alone(params, stats, msi):
-        return jax.vmap(lambda one: paint(params, stats, one[None])[0])(msi)
+    def paint_alone(params, stats, msi, key):
+        return jax.vmap(lambda one: paint(params, stats, one[None], key)[0])(msi)
 
     # One mask for every image keeps dropout from depending on an image's place in the batch.
     alone = norm == "batch" or dropout
     compiled = jax.jit(paint_alone if alone else paint)
 
-    def apply(msi):
+    def checked(msi, key):
         if msi.ndim != 4 or msi.shape[-1] != channels:
             why = f"has shape {tuple(msi.shape)}, the model takes [B, H, W, {channels}]"
             raise InputError("msi", "", why)
-        return compiled(*arrays, msi)
+        return compiled(*arrays, msi, key)
 
-    return apply
+    return checked

@@ -8,6 +8,7 @@ from msi2he_jax.data.manifest import Sample
 from msi2he_jax.data.moving import MovingImage, msi_picture
 from msi2he_jax.inference.model import Model
 from msi2he_jax.inference.new_data import read_msi
+from msi2he_jax.inference.spread import confidence, estimate_spread, painters
 from msi2he_jax.inference.tiled import synthesize_tiled, to_uint8
 from msi2he_jax.registration.slide import optical_density
 
@@ -22,6 +23,7 @@ def moving_image(
     ion_ppm: float | None = None,
     seed: int = 0,
     force: bool = False,
+    samples: int = 0,
 ) -> MovingImage:
     """Makes the picture of a section's MSI that is to be registered.
 
@@ -32,16 +34,19 @@ def moving_image(
         ion_ppm: Half width of an ion's window, ppm; None takes three bins of the file's own axis.
         seed: For t-SNE and UMAP.
         force: Goes on where the file differs in kind from the model's training data.
+        samples: Paintings with dropout that say how far each synthetic pixel is to be trusted; 0:
+            all alike.
 
     Raises:
-        InputError: an unknown kind, a damaged file, or one that does not fit the model.
+        InputError: an unknown kind, no dropout to sample, a damaged file, or one that does not fit
+            the model.
     """
     if kind == "synthetic":
-        return _synthetic(sample, model, force)
+        return _synthetic(sample, model, force, samples)
     return msi_picture(kind, sample, ion_ppm=ion_ppm, seed=seed)
 
 
-def _synthetic(sample: Sample, model: Model, force: bool) -> MovingImage:
+def _synthetic(sample: Sample, model: Model, force: bool, samples: int) -> MovingImage:
     arrays = read_msi(
         sample.imzml,
         model.provenance,
@@ -51,7 +56,11 @@ def _synthetic(sample: Sample, model: Model, force: bool) -> MovingImage:
         force=force,
     )
     tile_px = max(LARGEST_TILE_PX, model.multiple_px)
-    painted = synthesize_tiled(model.apply, arrays.msi, tile_px=tile_px, overlap_px=64)
+    tiling = {"tile_px": tile_px, "overlap_px": 64}
+    painted, trust = synthesize_tiled(model.apply, arrays.msi, **tiling), None
+    if samples:
+        spread = estimate_spread(painters(model, samples), arrays.msi, **tiling)
+        trust = confidence(painted, spread, arrays.mask)
     pixels = to_uint8(painted)
     return MovingImage(
         kind="synthetic",
@@ -61,4 +70,5 @@ def _synthetic(sample: Sample, model: Model, force: bool) -> MovingImage:
         um_per_px=np.full(2, arrays.um_per_px),
         origin_um=np.asarray(arrays.origin_um, np.float64),
         native_um=np.asarray(arrays.native_um, np.float64),
+        confidence=trust,
     )

@@ -31,9 +31,10 @@ def picture_pair(
     tissue, known = moving.masks()
     images = moving.features, slide.density, tissue, slide.tissue
     sizes = {"moving_um_per_px": moving.um_per_px, "fixed_um_per_px": slide.um_per_px}
+    sizes |= {"moving_valid": known, "moving_confidence": moving.confidence}
     inner = None if start is None else into_pictures(start, moving, slide)
     try:
-        return make_pair(*images, **sizes, moving_valid=known, start=inner)
+        return make_pair(*images, **sizes, start=inner)
     except InputError as error:
         names = {"moving": sample.imzml, "fixed": sample.histology}
         path = names.get(error.path, error.path)

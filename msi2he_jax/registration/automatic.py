@@ -92,6 +92,7 @@ def make_pair(
     moving_um_per_px,
     fixed_um_per_px,
     moving_valid: np.ndarray | None = None,
+    moving_confidence: np.ndarray | None = None,
     start: np.ndarray | None = None,
 ) -> Pair:
     """Checks two images of any modality.
@@ -104,6 +105,7 @@ def make_pair(
         moving_um_per_px: Pixel size, um; one number or (y, x).
         fixed_um_per_px: Pixel size, um; one number or (y, x).
         moving_valid: `[H, W]` bool, pixels measured; None means all.
+        moving_confidence: `[H, W]` float in [0, 1], how much each counts; None: all alike.
         start: `[3, 3]` float, moving to fixed, acting on (y, x, 1), um: searched around; or None.
 
     Returns:
@@ -112,7 +114,7 @@ def make_pair(
     Raises:
         InputError: no tissue, shapes or pixel sizes that make no sense, a guess that is no affine.
     """
-    options = {"valid": moving_valid, "name": "moving"}
+    options = {"valid": moving_valid, "confidence": moving_confidence, "name": "moving"}
     sides = (
         canvas.make_side(moving, moving_mask, moving_um_per_px, **options),
         canvas.make_side(fixed, fixed_mask, fixed_um_per_px, name="fixed"),

@@ -29,6 +29,7 @@ class Side:
         valid: `[H, W]` bool, pixels of which anything is known.
         um_per_px: `[2]` float64 (y, x).
         center_um: `[2]` float64 (y, x), what falls on the canvas centre.
+        confidence: `[H, W]` float32 in [0, 1], how much each valid pixel's say counts.
     """
 
     image: np.ndarray
@@ -36,6 +37,7 @@ class Side:
     valid: np.ndarray
     um_per_px: np.ndarray
     center_um: np.ndarray
+    confidence: np.ndarray
 
     def radius_um(self) -> float:
         """Returns how far from the centre the tissue reaches (99.5th percentile), um."""
@@ -43,7 +45,7 @@ class Side:
         return float(np.percentile(np.linalg.norm(points - self.center_um, axis=1), 99.5))
 
 
-def make_side(image, mask, um_per_px, *, valid=None, name: str = "image") -> Side:
+def make_side(image, mask, um_per_px, *, valid=None, confidence=None, name: str = "image") -> Side:
     """Checks one image of a pair and finds the middle of its tissue.
 
     Args:
@@ -51,6 +53,7 @@ def make_side(image, mask, um_per_px, *, valid=None, name: str = "image") -> Sid
         mask: `[H, W]` bool tissue, or None: every valid pixel.
         um_per_px: Pixel size, um; one number or (y, x).
         valid: `[H, W]` bool, pixels of which anything is known; None means all.
+        confidence: `[H, W]` float in [0, 1], how much each pixel's say counts; None: all alike.
         name: What to call it in errors.
 
     Returns:
@@ -68,7 +71,8 @@ def make_side(image, mask, um_per_px, *, valid=None, name: str = "image") -> Sid
     image, mask = np.where(valid[..., None], image, 0), mask & valid
     where = (np.argwhere(mask) + 0.5) * um
     low, high = np.percentile(where, [0.5, 99.5], axis=0)
-    return Side(image, mask, valid, um, (low + high) / 2)
+    confidence = valid if confidence is None else np.clip(confidence, 0, 1) * valid
+    return Side(image, mask, valid, um, (low + high) / 2, np.asarray(confidence, np.float32))
 
 
 def _check(image, mask, valid, um, name: str) -> None:
@@ -110,7 +114,7 @@ def draw(
 
     Returns:
         values `[C, n, n]` float32 in [0, 1] (0 outside tissue), tissue share `[n, n]` float32,
-        known share `[n, n]` float32.
+        share known, by confidence, `[n, n]` float32.
     """
     um = 2 * radius_um / n
     centered = transforms.from_parts(np.eye(2), side.center_um - radius_um)
@@ -122,7 +126,8 @@ def draw(
         "out_um_per_px": um,
     }
     layers = np.concatenate(
-        [side.image * side.mask[..., None], side.mask[..., None], side.valid[..., None]], axis=-1
+        [side.image * side.mask[..., None], side.mask[..., None], side.confidence[..., None]],
+        axis=-1,
     ).astype(np.float32)
     drawn = transforms.warp_image(layers, **grid)
     if blur_um > 0:
