@@ -24,11 +24,12 @@ import sys
 import jax
 import numpy as np
 
-from benchmarks import flops, harness
+from benchmarks import harness
 from benchmarks.harness import Variant
 from msi2he_jax.config import default_config
+from msi2he_jax.models import flops
 from msi2he_jax.training.optimizer import make_optimizer
-from msi2he_jax.training.parallel import Parallel
+from msi2he_jax.training.parallel import Parallel, planned_cost
 from msi2he_jax.training.recipe import make_recipe
 from msi2he_jax.training.state import build_graphs, create_train_state
 from msi2he_jax.training.step import make_chunk
@@ -93,27 +94,14 @@ def ours(name: str, config, batch: dict, **how) -> Variant:
         held[0], metrics = executable(held[0], *rest)
         jax.block_until_ready(metrics)
 
-    facts = _facts(config.model, side, size) | {"compile_s": seconds}
+    facts = _facts(config, side, size) | {"compile_s": seconds}
     facts |= {"steps_per_call": steps, "devices": how.get("devices", 1)}
-    return Variant(name, call, size * steps, facts=facts | memory_of(executable))
+    return Variant(name, call, size * steps, facts=facts | planned_cost(executable))
 
 
-def _facts(model, side: int, size: int) -> dict:
-    work = flops.step(side, model.in_channels, model.features, model.depth)
-    return {"gflop": work / 1e9, "dtype": model.dtype, "batch": size, "side_px": side}
-
-
-def memory_of(executable) -> dict:
-    """Returns what the compiler plans: bytes of arguments, results and in between, and traffic."""
-    found = executable.memory_analysis()
-    if found is None:
-        return {}
-    apart = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-    memory = {"planned_gib": (apart + found.temp_size_in_bytes) / 2**30}
-    cost = executable.cost_analysis()
-    cost = cost[0] if isinstance(cost, list) else cost or {}
-    read = {"xla_gflop": cost.get("flops"), "xla_gbyte": cost.get("bytes accessed")}
-    return memory | {name: value / 1e9 for name, value in read.items() if value}
+def _facts(config, side: int, size: int) -> dict:
+    work = flops.training_step(config.model, config.discriminator, side)
+    return {"gflop": work / 1e9, "dtype": config.model.dtype, "batch": size, "side_px": side}
 
 
 def random_batch(size: int, side: int) -> dict[str, np.ndarray]:
@@ -143,8 +131,7 @@ def table(size: int, side: int, features: int, depth: int, dtype: str = "float32
         from benchmarks import torch_peer
 
         call = torch_peer.step(batch, features, depth, steps=steps, **TORCH[name])
-        model = config_of(features, depth).model
-        facts = _facts(model, side, size)
+        facts = _facts(config_of(features, depth), side, size)
         facts["dtype"] = "bfloat16" if "bf16" in name else "float32"
         variants.append(Variant(f"PyTorch, {name}", call, size * steps, True, facts))
     return {"unit": "images", "rows": harness.measure(variants, warm_up=2)}
@@ -178,7 +165,7 @@ def memory_rows(features: int, depth: int, dtype: str, places: list[tuple[int, i
         shapes = {"msi": (size, side, side, CHANNELS), "image": (size, side, side, 3)}
         batch = {name: jax.ShapeDtypeStruct(x, np.float32) for name, x in shapes.items()}
         executable, _, seconds = compiled_step(config_of(features, depth, "auto", dtype), batch)
-        row = {"side_px": side, "batch": size, "compile_s": seconds, **memory_of(executable)}
+        row = {"side_px": side, "batch": size, "compile_s": seconds, **planned_cost(executable)}
         rows.append(row)
         print("{side_px} px, batch {batch}: {planned_gib:.2f} GiB".format(**row), flush=True)
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shutil
 import time
@@ -18,6 +19,7 @@ from ml_collections import ConfigDict
 
 from msi2he_jax import io_safety
 from msi2he_jax.data import loader
+from msi2he_jax.models import flops
 from msi2he_jax.training import checkpoint, evaluation, monitor, parallel, skipped
 from msi2he_jax.training.preparation import (
     build_optimizers,
@@ -261,9 +263,21 @@ def _compile(run: Run, length: int, writer: monitor.Monitor) -> Callable:
     inputs = (run.state, run.arrays, run.seed)
     run.compiled[length], seconds = run.devices.compile(run.chunk(length), *inputs)
     run.clock.lap("compile")
-    writer.write(run.step, "compile", {"steps_per_call": length, "compile_s": seconds})
-    run.report.note(f"compiled a call of {length} step{'s'[: length > 1]} in {seconds:.1f} s")
+    cost = parallel.planned_cost(run.compiled[length]) | _formula(run, length)
+    writer.write(run.step, "compile", {"steps_per_call": length, "compile_s": seconds} | cost)
+    words = f"compiled a call of {length} step{'s'[: length > 1]} in {seconds:.1f} s"
+    planned = f", {cost['planned_gib']:.2f} GiB planned" if "planned_gib" in cost else ""
+    run.report.note(words + planned)
     return run.compiled[length]
+
+
+def _formula(run: Run, length: int) -> dict[str, float]:
+    """Operations of one call by the networks' own formula, where there is one."""
+    config, extent = run.config, run.validation_arrays["msi"].shape[1:3]
+    side = config.data.crop_px or round(math.prod(extent) ** 0.5)
+    work = flops.training_step(config.model, config.discriminator, side)
+    images = length * config.train.batch_size
+    return {} if work is None else {"formula_gflop": work * images / 1e9}
 
 
 def validate(run: Run, managers: dict[str, Any], writer: monitor.Monitor) -> None:

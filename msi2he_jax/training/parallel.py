@@ -115,6 +115,26 @@ class Parallel:
         return jax.lax.dynamic_slice_in_dim(x, place * size, size)
 
 
+def planned_cost(executable: Any) -> dict[str, float]:
+    """Returns what the compiler says of a compiled call, as far as it does.
+
+    Args:
+        executable: From `Parallel.compile`.
+
+    Returns:
+        `planned_gib`, memory for arguments, results and what lies between; `xla_gflop` and
+        `xla_gbyte`, operations and memory traffic of one call by XLA's own count.
+    """
+    found, cost = executable.memory_analysis(), executable.cost_analysis()
+    cost = cost[0] if isinstance(cost, list) else cost or {}
+    read = {"xla_gflop": cost.get("flops"), "xla_gbyte": cost.get("bytes accessed")}
+    said = {name: value / 1e9 for name, value in read.items() if value}
+    if found is None:
+        return said
+    apart = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return said | {"planned_gib": (apart + found.temp_size_in_bytes) / 2**30}
+
+
 def use_compilation_cache() -> None:
     """Keeps compiled programs in `$MSI2HE_CACHE` or `~/.cache/msi2he_jax`: the next is quick."""
     folder = os.environ.get("MSI2HE_CACHE") or os.path.expanduser("~/.cache/msi2he_jax")

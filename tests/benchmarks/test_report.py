@@ -2,7 +2,9 @@
 
 import pytest
 
-from benchmarks import flops, harness, page, plots, report, stand_in
+from benchmarks import harness, page, plots, report, stand_in
+from msi2he_jax.config import default_config
+from msi2he_jax.models import flops
 
 MACHINE = {
     "device": "card <1>",
@@ -53,7 +55,12 @@ def test_flops_of_the_published_networks():
     """GFLOP of pix2pix at 256 px with 50 channels, counted layer by layer elsewhere."""
     assert flops.unet_forward(256, 50, 64, 8)[0] == pytest.approx(13.67e9, rel=1e-3)
     assert flops.patchgan_forward(256, 50, 64)[0] == pytest.approx(7.97e9, rel=1e-3)
-    assert flops.step(256, 50, 64, 8) == pytest.approx(97.88e9, rel=1e-4)
+    config = default_config()
+    config.model.in_channels = 50
+    judge = config.discriminator
+    assert flops.training_step(config.model, judge, 256) == pytest.approx(97.88e9, rel=1e-4)
+    judge.scales = 2
+    assert flops.training_step(config.model, judge, 256) is None
 
 
 def test_stand_in_has_what_configurations_need():

@@ -7,11 +7,20 @@ passes a gradient on to the generator's image.
 
 from __future__ import annotations
 
+from typing import Any
+
 SCALES_WIDTH = 8  # the most that channels grow, in widths of the first layer
 
 
 def unet_forward(side: int, channels: int, features: int, depth: int) -> tuple[float, float]:
-    """Returns FLOPs per image of the generator's forward pass, and of its first layer alone."""
+    """Returns FLOPs per image of the generator's forward pass, and of its first layer alone.
+
+    Args:
+        side: Of the square image, px.
+        channels: Of the MSI.
+        features: Width of the first layer.
+        depth: Halvings.
+    """
     widths = [features * min(2**level, SCALES_WIDTH) for level in range(depth)]
     total = first = 0.0
     for level, width in enumerate(widths):
@@ -26,7 +35,14 @@ def unet_forward(side: int, channels: int, features: int, depth: int) -> tuple[f
 
 
 def patchgan_forward(side: int, channels: int, features: int, layers: int = 3) -> tuple:
-    """Returns FLOPs per image of the discriminator's forward pass, and of its first layer alone."""
+    """Returns FLOPs per image of the discriminator's forward pass, and of its first layer alone.
+
+    Args:
+        side: Of the square image, px.
+        channels: Of the MSI.
+        features: Width of the first layer.
+        layers: `n_layers`.
+    """
     total, first, inner, size = 0.0, 0.0, channels + 3, side
     for level in range(layers + 2):
         size = size // 2 if level < layers else size - 1
@@ -36,10 +52,23 @@ def patchgan_forward(side: int, channels: int, features: int, layers: int = 3) -
     return total, first
 
 
-def step(side: int, channels: int, features: int, depth: int) -> float:
-    """Returns FLOPs per image of a whole training step: G, D on fake and real, G through D."""
-    painted, first = unet_forward(side, channels, features, depth)
-    judged, entrance = patchgan_forward(side, channels, features)
+def training_step(model: Any, judge: Any, side: int) -> float | None:
+    """Returns FLOPs per image of a whole training step: G, D on fake and real, G through D.
+
+    Args:
+        model: Section `model` of a configuration.
+        judge: Section `discriminator`.
+        side: Of the square image, px.
+
+    Returns:
+        The number; None for networks that the formula is not for.
+    """
+    alike = model.name == "unet_pix2pix" and judge.name == "patchgan" and judge.scales == 1
+    if not alike or model.upsample != "deconv" or not judge.conditional:
+        return None
+    channels = model.in_channels
+    painted, first = unet_forward(side, channels, model.features, model.depth)
+    judged, entrance = patchgan_forward(side, channels, judge.features, judge.n_layers)
     teach = 2 * (3 * judged - entrance)
     through = 2 * judged - entrance * channels / (channels + 3)
     return 3 * painted - first + teach + through
