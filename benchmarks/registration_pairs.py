@@ -11,7 +11,7 @@ import numpy as np
 from msi2he_jax import simulate
 from msi2he_jax.data.alignment import read_working_slide
 from msi2he_jax.data.manifest import Sample, read_manifest
-from msi2he_jax.inference import load_model, sections
+from msi2he_jax.inference import Model, load_model, sections
 from msi2he_jax.inference.moving import moving_image
 from msi2he_jax.inference.pairing import picture_pair
 from msi2he_jax.registration import canvas, transforms
@@ -90,7 +90,10 @@ def cases(
     if model:
         sections.refuse_training(samples, model.provenance, run)
     for index, sample in enumerate(samples):
-        yield _case(_cut(sample, index) if change == "cut" else sample, view, model, change, index)
+        if change == "cut":
+            sample = _cut(sample, index)
+        case = make_case(sample, view, model)
+        yield _turned(case, index) if change == "turned" else case
 
 
 def _cut(sample: Sample, index: int) -> Sample:
@@ -107,7 +110,14 @@ def _cut(sample: Sample, index: int) -> Sample:
     return dataclasses.replace(sample, msi_roi=(x, y, w, h))
 
 
-def _case(sample: Sample, view: str, model, change: str, index: int) -> Case:
+def make_case(sample: Sample, view: str, model: Model | None = None) -> Case:
+    """Makes one pair as it is; its landmarks lie in a simulated cohort, beside the truth.
+
+    Args:
+        sample: The section.
+        view: As in `cases`.
+        model: The generator, for `synthetic`.
+    """
     moving = moving_image(view, sample, model=model)
     slide = read_working_slide(sample, moving)
     truth = pathlib.Path(sample.landmarks).parents[1] / "truth" / sample.sample_id
@@ -118,8 +128,7 @@ def _case(sample: Sample, view: str, model, change: str, index: int) -> Case:
     fit = [p - o for p, o in zip(points["fit"], (moving.origin_um, slide.origin_um))]
     pair = picture_pair(sample, moving, slide)
     native = float(moving.native_um.mean())
-    case = Case(sample.sample_id, pair, msi, there, *fit, native, slide.diagonal_um)
-    return _turned(case, index) if change == "turned" else case
+    return Case(sample.sample_id, pair, msi, there, *fit, native, slide.diagonal_um)
 
 
 def _turned(case: Case, index: int) -> Case:

@@ -1,0 +1,184 @@
+"""The ablation's table and what it says in words, from its runs alone."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.ablation_rows import COMPARED, Form
+from benchmarks.harness import RESULTS, environment
+from benchmarks.report import replace_between
+from msi2he_jax.io_safety import atomic_file, read_json
+
+DRAWS, LEVEL = 2000, 0.95
+# Name: (title, digits, statistic over sections, whether more is better).
+METRICS: dict[str, tuple[str, int, Callable, bool]] = {
+    "ssim_masked": ("SSIM in the tissue", 3, np.mean, True),
+    "mi_corrected_nats": ("MI corrected, nats", 3, np.mean, True),
+    "stain_h_correlation": ("H correlation", 3, np.mean, True),
+    "stain_e_correlation": ("E correlation", 3, np.mean, True),
+    "tre_median_um": ("TRE, um", 0, np.median, False),
+    "tre_median_msi_px": ("TRE, MSI px", 2, np.median, False),
+    "success": ("below 2 MSI px", 2, np.mean, True),
+}
+JUDGES = ("mi_corrected_nats", "stain_h_correlation", "tre_median_um", "success")
+
+
+def interval(values, slides, statistic: Callable, other=None) -> dict[str, float]:
+    """A statistic, or the difference of two, with 95 % bounds when whole slides are resampled.
+
+    Args:
+        values: `[N]` float, one per section and seed.
+        slides: N names of slides.
+        statistic: Of `[n]` numbers, such as the mean.
+        other: `[N]` float to set against it, in the same order; or None.
+
+    Returns:
+        `mean` (the statistic), `low` and `high`.
+    """
+    values, slides = np.asarray(values, float), np.asarray(slides, str)
+    other = None if other is None else np.asarray(other, float)
+
+    def of(index):
+        found = statistic(values[index])
+        return float(found if other is None else found - statistic(other[index]))
+
+    members = [np.flatnonzero(slides == slide) for slide in np.unique(slides)]
+    rng = np.random.default_rng(0)
+    drawn = [
+        of(np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))]))
+        for _ in range(DRAWS)
+    ]
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return {"mean": of(slice(None)), "low": float(low), "high": float(high)}
+
+
+def gather(runs: list[dict]) -> dict[str, dict[tuple, dict]]:
+    """Sorts sections by row, and within a row by seed and name, so that rows can be paired."""
+    rows: dict[str, dict[tuple, dict]] = {}
+    for run in runs:
+        of_row = rows.setdefault(run["row"], {})
+        of_row |= {(run["seed"], sample["sample_id"]): sample for sample in run["samples"]}
+    return {name: dict(sorted(found.items())) for name, found in rows.items()}
+
+
+def record(form: Form, runs: list[dict]) -> dict:
+    """Condenses the runs into what is kept.
+
+    Args:
+        form: What was run.
+        runs: One record each.
+    """
+    found = gather(runs)
+    return {
+        "benchmark": "ablation",
+        "form": form.name,
+        "simulated": "MSI simulated over real H&E; leave one slide out",
+        "seeds": sorted({run["seed"] for run in runs}),
+        "slides": len({s["slide"] for run in runs for s in run["samples"]}),
+        "rows": [_row(name, samples, runs) for name, samples in found.items()],
+        "differences": [_difference(found, *names) for names in COMPARED if set(names) <= set(found)],
+        "environment": environment(),
+        "runs": runs,
+    }
+
+
+def _row(name: str, samples: dict, runs: list[dict]) -> dict:
+    rows = list(samples.values())
+    slides = [row["slide"] for row in rows]
+    mine = [run for run in runs if run["row"] == name]
+    scores = {
+        metric: interval([row[metric] for row in rows], slides, statistic)
+        for metric, (_, _, statistic, _) in METRICS.items()
+        if all(metric in row for row in rows)
+    }
+    facts = {"runs": len(mine), "sections": len(rows), "steps": mine[0].get("steps")}
+    seconds = [run["seconds"] for run in mine if "seconds" in run]
+    facts["median_s"] = float(np.median(seconds)) if seconds else None
+    return {"name": name, **facts, "scores": scores}
+
+
+def _difference(found: dict, first: str, second: str) -> dict:
+    """First minus second on the sections and seeds that both have."""
+    both = [key for key in found[first] if key in found[second]]
+    one, two = ([found[name][key] for key in both] for name in (first, second))
+    slides = [row["slide"] for row in one]
+    scores = {
+        metric: interval([r[metric] for r in one], slides, statistic, [r[metric] for r in two])
+        for metric, (_, _, statistic, _) in METRICS.items()
+        if both and all(metric in row for row in one + two)
+    }
+    return {"first": first, "second": second, "sections": len(both), "scores": scores}
+
+
+def table(record: dict) -> str:
+    """Returns the Markdown table."""
+    titles = [title for title, *_ in METRICS.values()]
+    lines = [f"| row | {' | '.join(titles)} | steps | s per run |"]
+    lines += ["|---" * (len(titles) + 3) + "|"]
+    for row in record["rows"]:
+        cells = [shown(row["scores"].get(name), METRICS[name][1]) for name in METRICS]
+        seconds = "" if row["median_s"] is None else f"{row['median_s']:.0f}"
+        lines.append(f"| {row['name']} | {' | '.join(cells)} | {row['steps'] or ''} | {seconds} |")
+    return "\n".join(lines)
+
+
+def shown(score: dict | None, digits: int) -> str:
+    """Returns a value with its interval, or nothing."""
+    if score is None:
+        return ""
+    mean, low, high = (f"{score[name]:.{digits}f}" for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
+
+
+def words(record: dict) -> str:
+    """Says of each comparison what differs beyond its interval, whichever way it falls."""
+    lines = ["| against each other | better | worse | within the interval |", "|---|---|---|---|"]
+    for each in record["differences"]:
+        told: dict[str, list[str]] = {"better": [], "worse": [], "within": []}
+        for name, score in each["scores"].items():
+            title, digits, _, more = METRICS[name]
+            told[verdict(score, more)].append(f"{title} {_signed(score, digits)}")
+        cells = " | ".join("; ".join(told[name]) for name in told)
+        lines.append(f"| {each['first']} minus {each['second']} | {cells} |")
+    return "\n".join(lines)
+
+
+def verdict(score: dict, more_is_better: bool) -> str:
+    """Returns `better` or `worse` where the whole interval lies on one side of 0, else `within`."""
+    if score["low"] > 0:
+        return "better" if more_is_better else "worse"
+    if score["high"] < 0:
+        return "worse" if more_is_better else "better"
+    return "within"
+
+
+def _signed(score: dict, digits: int) -> str:
+    mean, low, high = (f"{score[name]:+.{digits}f}" for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
+
+
+def line(run: dict) -> str:
+    """Returns one run in a line."""
+    means = [
+        f"{name} {statistic([s[name] for s in run['samples']]):.3f}"
+        for name, (_, _, statistic, _) in METRICS.items()
+        if all(name in s for s in run["samples"])
+    ]
+    where = f"{run['row']}, slide {run['fold']}, seed {run['seed']}, {run.get('seconds', 0):.0f} s"
+    return f"{where}: {', '.join(means)}"
+
+
+def write(page: pathlib.Path) -> None:
+    """Rewrites the tables of docs/results.md from benchmarks/results, of the forms it has."""
+    text = page.read_text()
+    for path in sorted(RESULTS.glob("ablation-*.json")):
+        found = read_json(path)
+        machine = found["environment"]
+        where = f"{found['slides']} slides, seeds {found['seeds']}, {machine['device']}."
+        body = "\n\n".join([where, table(found), words(found)])
+        text = replace_between(text, f"ablation-{found['form']}", body)
+    with atomic_file(page) as temporary:
+        temporary.write_text(text)

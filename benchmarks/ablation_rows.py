@@ -1,0 +1,182 @@
+"""What the ablation compares: rows as configurations, small ones for a CPU and all for a GPU."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from msi2he_jax.config import check_config, load_config
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+PAPER, RECOMMENDED = "pix2pix.py", "recommended.py"
+UNET_PAPER, UNET_FAIR = "unet.py:paper", "unet.py:fair"
+# Pairs of rows that the words compare, better first if all went well.
+COMPARED = (
+    ("pix2pix recommended", "pix2pix paper"),
+    ("pix2pix paper", "U-Net paper"),
+    ("pix2pix paper", "U-Net fair"),
+    ("pix2pix recommended", "U-Net paper"),
+    ("pix2pix recommended", "U-Net fair"),
+    ("pix2pix recommended, flow, misaligned", "pix2pix recommended, misaligned"),
+)
+FLOW = {"flow.enabled": True, "discriminator.conditional": False}
+# Each option of the issue's items, as it is on and as it is off.
+OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "averaged weights": ({"ema": 0.999}, {"ema": 0.0}),
+    "geometric augmentation": (
+        {"data.augment": "dihedral", "augmentation.rotation_deg": 15.0, "augmentation.scaling": 0.05},
+        {"data.augment": "none", "augmentation.rotation_deg": 0.0, "augmentation.scaling": 0.0},
+    ),
+    "elastic augmentation": ({"augmentation.elastic_px": 6.0}, {"augmentation.elastic_px": 0.0}),
+    "MSI augmentation": (
+        {
+            "augmentation.channel_gain": 0.1,
+            "augmentation.channel_dropout": 0.05,
+            "augmentation.noise_additive": 0.02,
+        },
+        {"augmentation.channel_gain": 0.0},
+    ),
+    "DiffAugment": (
+        {"diffaugment.color": 1.0, "diffaugment.translation": 0.125, "diffaugment.cutout": 0.5},
+        {"diffaugment.color": 0.0},
+    ),
+    "R1": (
+        {"loss.r1": 10.0, "loss.r1_every": 16, "discriminator.norm": "instance"},
+        {"loss.r1": 0.0},
+    ),
+    "spectral norm": (
+        {"discriminator.spectral_norm": True, "discriminator.norm": "none"},
+        {"discriminator.spectral_norm": False},
+    ),
+    "multi-scale, feature matching": (
+        {"discriminator.scales": 2, "loss.feature_matching": 10.0},
+        {"discriminator.scales": 1},
+    ),
+    "resize convolution": ({"model.upsample": "resize"}, {"model.upsample": "deconv"}),
+    "instance norm": ({"model.norm": "instance"}, {"model.norm": "batch"}),
+    "group norm": ({"model.norm": "group"}, {"model.norm": "batch"}),
+    "flow": (FLOW, {"flow.enabled": False}),
+    "unconditional": ({"discriminator.conditional": False}, {"discriminator.conditional": True}),
+    "pyramid L1": ({"loss.pyramid_levels": 3}, {"loss.pyramid_levels": 1}),
+    "tissue mask": ({"loss.background_weight": 0.1}, {"loss.background_weight": 1.0}),
+    "tissue weight": ({"loss.tissue_power": 1.0}, {"loss.tissue_power": 0.0}),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: What the table calls it.
+        config: File of `configs/`, with its variant.
+        changes: Keys set otherwise than there.
+        misaligned: Whether it trains on displaced pairs.
+    """
+
+    name: str
+    config: str
+    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    misaligned: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Returns its name as a folder's."""
+        return "".join(c if c.isalnum() else "-" for c in self.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How much is done.
+
+    Attributes:
+        name: `cpu` or `gpu`.
+        rows: Lines of the table.
+        um_per_px: Pixel size of the pairs, um; the widest section is 3200 um.
+        seeds: Seeds of each row on each slide left out.
+        small: Keys set in every row, by model.
+        steps: Steps of each configuration file; empty for its own.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    um_per_px: float
+    seeds: int = 3
+    small: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    steps: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+def cpu_form() -> Form:
+    """Returns six rows of narrow networks at 64 px; lengths take about as long, row by row."""
+    flow = {**FLOW, "flow.features": 16}
+    names = "pix2pix recommended, misaligned", "pix2pix recommended, flow, misaligned"
+    rows = (
+        Row("U-Net paper", UNET_PAPER),
+        Row("U-Net fair", UNET_FAIR),
+        Row("pix2pix paper", PAPER),
+        Row("pix2pix recommended", RECOMMENDED),
+        Row(names[0], RECOMMENDED, misaligned=True),
+        Row(names[1], RECOMMENDED, flow, misaligned=True),
+    )
+    narrow = {"model.features": 16, "discriminator.features": 16, "discriminator.n_layers": 2}
+    small = {
+        PAPER: narrow | {"model.depth": 6},
+        RECOMMENDED: narrow | {"model.depth": 6, "ema": 0.98},
+        UNET_PAPER: {"model.features": 16, "data.crop_px": 32},
+        UNET_FAIR: {"model.features": 16},
+    }
+    steps = {PAPER: 1200, RECOMMENDED: 400, UNET_PAPER: 60, UNET_FAIR: 400}
+    return Form("cpu", rows, 50.0, small=small, steps=steps)
+
+
+def gpu_form() -> Form:
+    """Returns every option on and off against the recommended configuration, at 256 px."""
+    rows = [Row("U-Net paper", UNET_PAPER), Row("U-Net fair", UNET_FAIR)]
+    rows += [Row("pix2pix paper", PAPER), Row("pix2pix recommended", RECOMMENDED)]
+    base = load_config(CONFIGS / RECOMMENDED)
+    for name, (on, off) in OPTIONS.items():
+        word, change = ("without", off) if is_set(base, on) else ("with", on)
+        rows.append(Row(f"pix2pix recommended, {word} {name}", RECOMMENDED, change))
+    displaced = [
+        dataclasses.replace(row, name=f"{row.name}, misaligned", misaligned=True) for row in rows
+    ]
+    return Form("gpu", (*rows, *displaced), 12.5)
+
+
+FORMS = {"cpu": cpu_form, "gpu": gpu_form}
+
+
+def is_set(config: ConfigDict, changes: dict[str, Any]) -> bool:
+    """Returns whether a configuration has what tells an option on: its first key's value."""
+    key, wanted = next(iter(changes.items()))
+    return value_of(config, key) == wanted
+
+
+def value_of(config: ConfigDict, key: str) -> Any:
+    """Returns the value of a key such as `loss.r1`."""
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def configure(form: Form, row: Row, data: pathlib.Path, seed: int) -> ConfigDict:
+    """Makes the checked configuration of one run; only its end is evaluated and kept.
+
+    Args:
+        form: Gives the size.
+        row: Gives the rest.
+        data: Its pairs.
+        seed: Of the run.
+    """
+    config = load_config(f"{CONFIGS / row.config}")
+    changes = {**form.small.get(row.config, {}), **row.changes}
+    changes |= {"data.dir": str(data), "seed": seed}
+    steps = form.steps.get(row.config, config.train.steps)
+    ends = ("steps", "eval_every", "checkpoint_every", "image_every")
+    changes |= {f"train.{name}": steps for name in ends}
+    config.update_from_flattened_dict(changes)
+    check_config(config, row.name)
+    return config
