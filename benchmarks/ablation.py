@@ -1,7 +1,7 @@
 """What helps, and what does not:  python -m benchmarks.ablation [--form=cpu|gpu] [--out=DIR]
 
 Simulates MSI over the six real H&E slides of a DESI study (--histology), leaves one slide out in
-turn, trains every row with three seeds, scores the held-out slide and registers it with what was
+turn, trains every row with three seeds (taking turns on a CPU), scores the held-out slide and registers it with what was
 synthesised. All crops of a slide are on one side, so nothing of it is ever trained on. Misaligned
 rows train on pairs displaced by 1 to 4 MSI pixels and 3 degrees at most; scores are always by the
 true alignment. Every run is taken at its last step: nothing is chosen by a score.
@@ -27,7 +27,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks import ablation_page, bench_register, registration_pairs
-from benchmarks.ablation_rows import FORMS, UNET_FAIR, Form, Row, configure
+from benchmarks.ablation_rows import FORMS, UNET_FAIR, Form, Row, configure, jobs
 from benchmarks.harness import RESULTS
 from benchmarks.registration_methods import METHODS
 from msi2he_jax import evaluate, preprocess, simulate
@@ -146,7 +146,8 @@ def scores_of(run: pathlib.Path, place: pathlib.Path, split: str, which: str = "
     masks = arrays.tissue_mask, arrays.valid_mask
     found = score_images(fake, arrays.histology, *masks)["tissue"]
     rows = [
-        {"sample_id": name, "slide": slide} | {key: float(found[key][i]) for key in (*TISSUE, "mae_masked")}
+        {"sample_id": name, "slide": slide}
+        | {key: float(found[key][i]) for key in (*TISSUE, "mae_masked")}
         for i, (name, slide) in enumerate(zip(arrays.sample_ids, arrays.group_ids, strict=True))
     ]
     errors = registered(place, split, "synthetic", model) if split == "test" else {}
@@ -193,15 +194,17 @@ def references(place: pathlib.Path, fold: int) -> dict:
 
 
 def all_runs(options: argparse.Namespace, form: Form, rows: list[dict]) -> Iterator[dict]:
-    """Does what is missing, seed by seed and slide by slide, all rows of each; yields the runs."""
-    for seed in options.seeds or range(form.seeds):
-        for fold in options.folds or range(len(slides_of(rows))):
-            place = pairs(options.out / form.name, rows, form, fold, misaligned=False)
-            if seed == 0:
-                yield references(place, fold)
-            for row in form.rows:
-                if options.rows and row.name not in options.rows:
-                    continue
+    """Does what is missing, slide by slide, all rows of each; yields the runs."""
+    begun: set[int] = set()
+    for fold, seed in jobs(form, len(slides_of(rows))):
+        if fold not in (options.folds or [fold]) or seed not in (options.seeds or [seed]):
+            continue
+        place = pairs(options.out / form.name, rows, form, fold, misaligned=False)
+        if fold not in begun:
+            yield references(place, fold)
+        begun.add(fold)
+        for row in form.rows:
+            if row.name in (options.rows or [row.name]):
                 place = pairs(options.out / form.name, rows, form, fold, row.misaligned)
                 run = one_run(form, row, place, options.out, fold, seed)
                 print(ablation_page.line(run), flush=True)

@@ -79,7 +79,9 @@ def record(form: Form, runs: list[dict]) -> dict:
         "seeds": sorted({run["seed"] for run in runs}),
         "slides": len({s["slide"] for run in runs for s in run["samples"]}),
         "rows": [_row(name, samples, runs) for name, samples in found.items()],
-        "differences": [_difference(found, *names) for names in COMPARED if set(names) <= set(found)],
+        "differences": [
+            _difference(found, *names) for names in COMPARED if set(names) <= set(found)
+        ],
         "environment": environment(),
         "runs": runs,
     }

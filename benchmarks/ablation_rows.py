@@ -27,7 +27,11 @@ FLOW = {"flow.enabled": True, "discriminator.conditional": False}
 OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "averaged weights": ({"ema": 0.999}, {"ema": 0.0}),
     "geometric augmentation": (
-        {"data.augment": "dihedral", "augmentation.rotation_deg": 15.0, "augmentation.scaling": 0.05},
+        {
+            "data.augment": "dihedral",
+            "augmentation.rotation_deg": 15.0,
+            "augmentation.scaling": 0.05,
+        },
         {"data.augment": "none", "augmentation.rotation_deg": 0.0, "augmentation.scaling": 0.0},
     ),
     "elastic augmentation": ({"augmentation.elastic_px": 6.0}, {"augmentation.elastic_px": 0.0}),
@@ -96,7 +100,8 @@ class Form:
         name: `cpu` or `gpu`.
         rows: Lines of the table.
         um_per_px: Pixel size of the pairs, um; the widest section is 3200 um.
-        seeds: Seeds of each row on each slide left out.
+        seeds: Seeds of each row, 0 to this.
+        crossed: Whether every slide left out has every seed; else the seeds take turns.
         small: Keys set in every row, by model.
         steps: Steps of each configuration file; empty for its own.
     """
@@ -105,6 +110,7 @@ class Form:
     rows: tuple[Row, ...]
     um_per_px: float
     seeds: int = 3
+    crossed: bool = True
     small: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     steps: dict[str, int] = dataclasses.field(default_factory=dict)
 
@@ -128,8 +134,8 @@ def cpu_form() -> Form:
         UNET_PAPER: {"model.features": 16, "data.crop_px": 32},
         UNET_FAIR: {"model.features": 16},
     }
-    steps = {PAPER: 1200, RECOMMENDED: 400, UNET_PAPER: 60, UNET_FAIR: 400}
-    return Form("cpu", rows, 50.0, small=small, steps=steps)
+    steps = {PAPER: 800, RECOMMENDED: 250, UNET_PAPER: 40, UNET_FAIR: 300}
+    return Form("cpu", rows, 50.0, crossed=False, small=small, steps=steps)
 
 
 def gpu_form() -> Form:
@@ -144,6 +150,18 @@ def gpu_form() -> Form:
         dataclasses.replace(row, name=f"{row.name}, misaligned", misaligned=True) for row in rows
     ]
     return Form("gpu", (*rows, *displaced), 12.5)
+
+
+def jobs(form: Form, slides: int) -> list[tuple[int, int]]:
+    """Returns (number of the slide left out, seed) in the order they are run.
+
+    Args:
+        form: Says how many seeds, and whether each slide has all.
+        slides: How many slides there are.
+    """
+    if form.crossed:
+        return [(fold, seed) for seed in range(form.seeds) for fold in range(slides)]
+    return [(fold, fold % form.seeds) for fold in range(slides)]
 
 
 FORMS = {"cpu": cpu_form, "gpu": gpu_form}
