@@ -1,0 +1,145 @@
+"""The ablation: rows change what they say, folds keep slides apart, words follow the numbers."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from benchmarks import ablation, ablation_page, ablation_rows
+from benchmarks.ablation_rows import FORMS, OPTIONS, Row, configure, jobs, value_of
+from msi2he_jax import config as configs
+from msi2he_jax.registration import landmarks
+
+LANDMARKS = "name,use,histology_x_um,histology_y_um,msi_x_um,msi_y_um\n" + "".join(
+    f"{name},{use},{x},{y},{x},{y}\n"
+    for name, use, x, y in [
+        ("a", "fit", 100, 100),
+        ("b", "fit", 900, 150),
+        ("c", "fit", 500, 800),
+        ("d", "eval", 400, 400),
+    ]
+)
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """Rows of a manifest: four slides of two sections."""
+    rows = []
+    for slide in range(4):
+        for turn in range(2):
+            name = f"p{slide:02d}_s{turn}"
+            path = tmp_path / f"{name}_true.csv"
+            path.write_text(LANDMARKS)
+            rows.append({"sample_id": name, "group_id": f"p{slide:02d}", "landmarks": str(path)})
+    return [row | {"split": ""} for row in rows]
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_every_row_is_a_valid_configuration_of_its_own(form, tmp_path):
+    form = FORMS[form]()
+    made = [configure(form, row, tmp_path, 1) for row in form.rows]
+    texts = [f"{row.misaligned} {config}" for row, config in zip(form.rows, made, strict=True)]
+    assert len(set(texts)) == len(texts)
+    assert len({row.folder for row in form.rows}) == len(form.rows)
+    assert all(config.seed == 1 and config.data.dir == str(tmp_path) for config in made)
+    assert all(config.train.eval_every == config.train.steps for config in made)
+
+
+def test_the_small_form_has_six_rows_and_the_large_one_every_option_both_ways():
+    small, large = FORMS["cpu"](), FORMS["gpu"]()
+    assert len(small.rows) == 6 and sum(row.misaligned for row in small.rows) == 2
+    names = [row.name for row in large.rows]
+    for option in OPTIONS:
+        found = [name for name in names if name.removesuffix(", misaligned").endswith(f" {option}")]
+        assert len(found) == 2, option
+    assert len(names) == 2 * (4 + len(OPTIONS))
+    words = {name for pair in ablation_rows.COMPARED for name in pair}
+    assert words == {row.name for row in small.rows}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_is_turned_the_other_way(option):
+    """The row differs from the recommended configuration, and only in the option's keys."""
+    base = configs.load_config(ablation_rows.CONFIGS / "recommended.py")
+    row = next(r for r in FORMS["gpu"]().rows if r.name.endswith(f" {option}"))
+    on, off = OPTIONS[option]
+    assert row.changes == (off if "without" in row.name else on)
+    key = next(iter(on))
+    assert value_of(base, key) != row.changes[key]
+
+
+def test_seeds_take_turns_or_are_crossed():
+    assert jobs(FORMS["cpu"](), 6) == [(0, 0), (1, 1), (2, 2), (3, 0), (4, 1), (5, 2)]
+    assert len(set(jobs(FORMS["gpu"](), 6))) == 18
+
+
+def test_a_fold_keeps_slides_apart_and_displaces_training_pairs_only(cohort, tmp_path):
+    place = tmp_path / "fold"
+    place.mkdir()
+    ablation.write_fold(cohort, 3, place, misaligned=True)
+    with open(place / "manifest.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    splits = {row["group_id"]: row["split"] for row in rows}
+    assert splits == {"p00": "validation", "p01": "train", "p02": "train", "p03": "test"}
+    for row, before in zip(rows, cohort, strict=True):
+        moved = landmarks.read_landmarks(row["landmarks"]).msi_yx_um
+        shift = moved - landmarks.read_landmarks(before["landmarks"]).msi_yx_um
+        if row["split"] == "train":
+            middle = np.linalg.norm(shift.mean(axis=0)) / ablation.MSI_UM
+            assert 1.0 <= middle <= 4.0
+        else:
+            assert row["landmarks"] == before["landmarks"]
+
+
+def test_a_displacement_is_rigid_and_follows_from_the_section(cohort):
+    points = landmarks.read_landmarks(cohort[0]["landmarks"])
+    one, again, other = (ablation.displaced(points, n).msi_yx_um for n in (0, 0, 1))
+    assert np.array_equal(one, again) and not np.allclose(one, other)
+    sides = [np.linalg.norm(p[:, None] - p, axis=-1) for p in (points.msi_yx_um, one)]
+    assert np.allclose(*sides)
+
+
+def _run(row, fold, seed, shift):
+    base = {"ssim_masked": 0.5, "mi_corrected_nats": 0.2, "stain_h_correlation": 0.3}
+    base |= {"stain_e_correlation": 0.3, "tre_median_um": 50.0, "tre_median_msi_px": 1.0}
+    samples = [
+        {"sample_id": f"p{fold}_s{k}", "slide": f"p{fold}", "success": 1.0}
+        | {name: value + 0.01 * k * fold + shift for name, value in base.items()}
+        for k in range(3)
+    ]
+    return {"row": row, "fold": fold, "seed": seed, "seconds": 1.0, "steps": 2, "samples": samples}
+
+
+def test_words_follow_the_numbers_whichever_way_they_fall():
+    better, worse = ablation_rows.COMPARED[0]
+    runs = [_run(name, f, f, s) for name, s in ((better, 0.1), (worse, 0.0)) for f in range(4)]
+    record = ablation_page.record(FORMS["cpu"](), runs[::-1])
+    (difference,) = record["differences"]
+    assert difference["sections"] == 12 and record["slides"] == 4
+    told = ablation_page.words(record).splitlines()[-1].split(" | ")
+    assert "MI corrected, nats +0.100 (+0.100 to +0.100)" in told[1]
+    assert "TRE, um" in told[2] and "below 2 MSI px" in told[3]
+    assert f"| {better} | 0." in ablation_page.table(record)
+
+
+def test_an_interval_resamples_whole_slides():
+    slides, values = ["a"] * 50 + ["b"] * 50, np.repeat([0.0, 1.0], 50)
+    found = ablation_page.interval(values, slides, np.mean)
+    assert found == {"mean": 0.5, "low": 0.0, "high": 1.0}
+    same = ablation_page.interval(values, slides, np.mean, values)
+    assert same == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert ablation_page.verdict(same, True) == "within"
+
+
+def test_an_unknown_row_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        ablation.parse(["--rows", "absent"])
+    assert "absent not among U-Net paper" in capsys.readouterr().err
+
+
+def test_a_run_that_is_there_is_not_done_again(tmp_path):
+    form, row = FORMS["cpu"](), Row("a row", "pix2pix.py")
+    folder = tmp_path / "cpu" / "a-row" / "fold_0_seed_1"
+    folder.mkdir(parents=True)
+    (folder / "ablation.json").write_text('{"row": "a row", "samples": []}')
+    assert ablation.one_run(form, row, tmp_path, tmp_path, 0, 1)["row"] == "a row"
