@@ -11,7 +11,7 @@ Each (row, slide, seed) is a run of its own in --out: a command that was stopped
 --rows, --folds and --seeds several machines share the work. benchmarks/results/ablation-FORM.json
 has all of it; docs/results.md the table.
 
---tune instead tries learning rates of the fair U-Net on the validation part of another cohort, over
+--tune instead tries rates and norms of the fair U-Net on the validation part of another cohort, over
 other slides (--tune_histology), which the ablation never sees.
 """
 
@@ -55,7 +55,7 @@ TUNE_SLIDES = (
     "diagnostic-slide-thumb-rgb.png",
     "tissue-level2-3000-7666-7096-11763.png",
 )
-RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+RATES = {"none": (1e-4, 3e-4, 1e-3), "batch": (3e-4, 1e-3, 3e-3)}
 
 
 def verb(module, *flags: str) -> None:
@@ -213,7 +213,7 @@ def all_runs(options: argparse.Namespace, form: Form, rows: list[dict]) -> Itera
 
 
 def tune(options: argparse.Namespace) -> list[dict]:
-    """Tries the fair U-Net's rates on slides that the ablation never sees."""
+    """Tries rates and norms of the fair U-Net on slides that the ablation never sees."""
     form, place = FORMS["cpu"](), options.out / "tune"
     if not (place / "slides").is_dir():
         place.mkdir(parents=True, exist_ok=True)
@@ -222,13 +222,14 @@ def tune(options: argparse.Namespace) -> list[dict]:
                 shutil.copy(options.tune_histology / name, folder / name)
     rows = read_rows(cohort(place / "cohort", place / "slides", SECTIONS))
     place, found = pairs(place, rows, form, 0, misaligned=False), []
-    for rate in RATES:
-        row = Row(f"U-Net fair {rate:g}", UNET_FAIR, {"optimizer.learning_rate": rate})
+    for norm, rate in ((norm, rate) for norm, rates in RATES.items() for rate in rates):
+        change = {"optimizer.learning_rate": rate, "model.norm": norm}
+        row = Row(f"U-Net fair, {norm} norm, {rate:g}", UNET_FAIR, change)
         folder = options.out / "tune" / row.folder
         loop.train_and_evaluate(configure(form, row, place / "pairs", 0), folder)
         samples = scores_of(folder, place, "validation")
         means = {key: float(np.mean([s[key] for s in samples])) for key in ("mae_masked", *TISSUE)}
-        found.append({"rate": rate} | means)
+        found.append({"norm": norm, "rate": rate} | means)
         print(found[-1], flush=True)
     return found
 
