@@ -11,8 +11,8 @@ Each (row, slide, seed) is a run of its own in --out: a command that was stopped
 --rows, --folds and --seeds several machines share the work. benchmarks/results/ablation-FORM.json
 has all of it; docs/results.md the table.
 
---tune instead tries rates and norms of the fair U-Net on the validation part of another cohort, over
-other slides (--tune_histology), which the ablation never sees.
+--tune instead tries rates and norms of the fair U-Net on the validation part of another cohort,
+over other slides (--tune_histology), which the ablation never sees.
 """
 
 from __future__ import annotations
