@@ -131,7 +131,7 @@ def cpu_form() -> Form:
     small = {
         PAPER: narrow | {"model.depth": 6},
         RECOMMENDED: narrow | {"model.depth": 6, "ema": 0.98},
-        UNET_PAPER: {"model.features": 16, "data.crop_px": 32},
+        UNET_PAPER: {"model.features": 16, "data.crop_px": 16},
         UNET_FAIR: {"model.features": 16},
     }
     steps = {PAPER: 800, RECOMMENDED: 250, UNET_PAPER: 40, UNET_FAIR: 300}
