@@ -42,6 +42,7 @@ from msi2he_jax.training import loop
 from msi2he_jax.training.parallel import use_compilation_cache
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "results.md"
 SAMPLE_DATA = pathlib.Path(os.environ.get("MSI2HE_SAMPLE_DATA", ROOT.parent / "shared" / "data"))
 SECTIONS, GRID_PX, MSI_UM, SLIDE_UM = 24, 64, 50.0, 12.5
 SHIFT_PX, TURN_DEG = (1.0, 4.0), 3.0
@@ -263,6 +264,7 @@ def main(arguments: list[str] | None = None) -> None:
         tuned = tune(options)
         if options.save:
             write_json(RESULTS / "tune-unet.json", {"simulated": True, "validation": tuned})
+            ablation_page.write(PAGE)
         return
     form = FORMS[options.form]()
     rows = read_rows(cohort(options.out / "cohort", options.histology, SECTIONS))
@@ -271,7 +273,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(ablation_page.table(record))
     if options.save:
         write_json(RESULTS / f"ablation-{form.name}.json", record)
-        ablation_page.write(ROOT / "docs" / "results.md")
+        ablation_page.write(PAGE)
 
 
 if __name__ == "__main__":

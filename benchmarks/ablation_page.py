@@ -173,6 +173,21 @@ def line(run: dict) -> str:
     return f"{where}: {', '.join(means)}"
 
 
+def tune_table(rows: list[dict]) -> str:
+    """Returns the tuning as Markdown.
+
+    Args:
+        rows: What was tried: norm, rate and the means over the validation sections.
+    """
+    scores = [name for name in METRICS if name in rows[0]]
+    titles = ["norm", "rate", "MAE in the tissue", *(METRICS[name][0] for name in scores)]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for row in rows:
+        cells = [f"{row[name]:.3f}" for name in ("mae_masked", *scores)]
+        lines.append(f"| {row['norm']} | {row['rate']:g} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def write(page: pathlib.Path) -> None:
     """Rewrites the tables of docs/results.md from benchmarks/results, of the forms it has."""
     text = page.read_text()
@@ -182,5 +197,8 @@ def write(page: pathlib.Path) -> None:
         where = f"{found['slides']} slides, seeds {found['seeds']}, {machine['device']}."
         body = "\n\n".join([where, table(found), words(found)])
         text = replace_between(text, f"ablation-{found['form']}", body)
+    tuned = RESULTS / "tune-unet.json"
+    if tuned.is_file():
+        text = replace_between(text, "tune-unet", tune_table(read_json(tuned)["validation"]))
     with atomic_file(page) as temporary:
         temporary.write_text(text)

@@ -214,6 +214,20 @@ def test_resample_area_averages_exactly():
     np.testing.assert_allclose(thirds, [[1.0, 5.0]])
 
 
+@pytest.mark.parametrize("size", [256, 143, 100])
+def test_resample_area_is_pils_within_two_grey_levels(size):
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (120, 96, 3), np.uint8)
+    for factor in (2, 3, 4):
+        expected = np.asarray(Image.fromarray(noise).reduce(factor), int)
+        assert np.abs(resample_area(noise, 1, factor) - expected).max() <= 2
+    rows, columns = np.mgrid[:286, :286] / 25.0
+    waves = [127 + 120 * np.sin(rows + k) * np.cos(columns - k) for k in range(3)]
+    smooth = np.rint(np.stack(waves, axis=-1)).astype(np.uint8)
+    picture = Image.fromarray(smooth).resize((size, size), Image.Resampling.BICUBIC)
+    assert np.abs(resample_area(smooth, 1, 286 / size) - np.asarray(picture, int)).max() <= 2
+
+
 def test_resample_area_keeps_the_mean_and_type(rgb):
     small = resample_area(rgb, 1.0, 2.0)
     assert small.dtype == np.uint8 and small.shape == (6, 10, 3)

@@ -1,6 +1,7 @@
 """The ablation: rows change what they say, folds keep slides apart, words follow the numbers."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -143,3 +144,18 @@ def test_a_run_that_is_there_is_not_done_again(tmp_path):
     folder.mkdir(parents=True)
     (folder / "ablation.json").write_text('{"row": "a row", "samples": []}')
     assert ablation.one_run(form, row, tmp_path, tmp_path, 0, 1)["row"] == "a row"
+
+
+def test_the_page_has_the_markers_that_are_filled(tmp_path, monkeypatch):
+    page, results = tmp_path / "results.md", tmp_path / "results"
+    results.mkdir()
+    page.write_text(ablation.PAGE.read_text())
+    monkeypatch.setattr(ablation_page, "RESULTS", results)
+    tuned = [{"norm": "batch", "rate": 0.001, "mae_masked": 0.1, "mi_corrected_nats": 0.25}]
+    (results / "tune-unet.json").write_text(json.dumps({"validation": tuned}))
+    machine = {"device": "a device"}
+    record = {"form": "gpu", "slides": 6, "seeds": [0], "rows": [], "differences": []}
+    (results / "ablation-gpu.json").write_text(json.dumps(record | {"environment": machine}))
+    ablation_page.write(page)
+    text = page.read_text()
+    assert "| batch | 0.001 | 0.100 | 0.250 |" in text and "6 slides, seeds [0], a device." in text
