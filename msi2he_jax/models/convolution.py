@@ -28,7 +28,15 @@ MATMUL_MAX_PX = 256
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
-def conv(x: Array, kernel: Array, *, stride: int, padding: int, lowering: str = "auto") -> Array:
+def conv(
+    x: Array,
+    kernel: Array,
+    *,
+    stride: int,
+    padding: int,
+    lowering: str = "auto",
+    apart: int = 0,
+) -> Array:
     """Convolves with explicit zero padding on all four sides, as `torch.nn.Conv2d` does.
 
     Args:
@@ -37,6 +45,8 @@ def conv(x: Array, kernel: Array, *, stride: int, padding: int, lowering: str = 
         stride: Step in px, both axes.
         padding: Zeros added on each side, px.
         lowering: One of `LOWERINGS`.
+        apart: The last channels in, whose gradient is computed apart from that of the others:
+            where only theirs is used, as of an image beside the MSI, nothing else is computed.
 
     Returns:
         `[B, h, w, O]` with `h = (H + 2 padding - kh) // stride + 1`.
@@ -45,6 +55,8 @@ def conv(x: Array, kernel: Array, *, stride: int, padding: int, lowering: str = 
     form = resolve_lowering(lowering, (x.shape[1] // 2) * (x.shape[2] // 2))
     if halves and form == "matmul":
         return _halving_matmul(x, kernel)
+    if 0 < apart < x.shape[-1]:
+        return _conv_apart(x, kernel, stride, padding, apart)
     return _conv(x, kernel, stride, padding)
 
 
@@ -99,6 +111,31 @@ def _conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), pads, dimension_numbers=_DIMENSIONS
     )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _conv_apart(x: Array, kernel: Array, stride: int, padding: int, apart: int) -> Array:
+    return _conv(x, kernel, stride, padding)
+
+
+def _apart_forward(x, kernel, stride, padding, apart):
+    return _conv(x, kernel, stride, padding), (x, kernel)
+
+
+def _apart_backward(stride, padding, apart, saved, cotangent):
+    """XLA drops a part that nobody slices out of the concatenation."""
+    x, kernel = saved
+
+    def gradient(channels: slice) -> Array:
+        part = lambda each: _conv(each, kernel[:, :, channels], stride, padding)  # noqa: E731
+        return jax.vjp(part, x[..., channels])[1](cotangent)[0]
+
+    parts = [gradient(slice(None, -apart)), gradient(slice(-apart, None))]
+    of_kernel = jax.vjp(lambda k: _conv(x, k, stride, padding), kernel)[1](cotangent)[0]
+    return jnp.concatenate(parts, axis=-1), of_kernel
+
+
+_conv_apart.defvjp(_apart_forward, _apart_backward)
 
 
 def _transposed(x: Array, kernel: Array, stride: int, padding: int, output_padding: int) -> Array:

@@ -37,6 +37,7 @@ class Conv(nnx.Module):
         dtype: Compute dtype.
         lowering: One of `convolution.LOWERINGS`.
         init: Initialiser `(key, shape, dtype)` of the kernel; None for N(0, 0.02).
+        apart: As `convolution.conv` takes it.
         rngs: Stream `params` is used.
     """
 
@@ -54,8 +55,10 @@ class Conv(nnx.Module):
         dtype: str = "float32",
         lowering: str = "auto",
         init=None,
+        apart: int = 0,
         rngs: nnx.Rngs,
     ):
+        self.apart = apart
         init = init or small_normal
         shape = (size, size, outputs, inputs) if transposed else (size, size, inputs, outputs)
         self.kernel = nnx.Param(init(rngs.params(), shape, param_dtype(dtype)))
@@ -78,9 +81,8 @@ class Conv(nnx.Module):
             before, after = (kernel.shape[0] - 1) // 2, kernel.shape[0] // 2
             x = jnp.pad(x, ((0, 0), (before, after), (before, after), (0, 0)))
             padding = 0
-        return convolution.conv(
-            x, kernel, stride=self.stride, padding=padding, lowering=self.lowering
-        )
+        options = {"stride": self.stride, "lowering": self.lowering, "apart": self.apart}
+        return convolution.conv(x, kernel, padding=padding, **options)
 
     def _transposed(self, x: Array, kernel: Array) -> Array:
         return convolution.transposed_conv(

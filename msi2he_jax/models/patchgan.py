@@ -14,6 +14,8 @@ from jax import Array, lax
 from msi2he_jax.models import layers
 from msi2he_jax.models.spectral import SpectralConv
 
+IMAGE_CHANNELS = 3  # The generator asks for their gradient, and nobody for the MSI's.
+
 
 class Stage(nnx.Module):
     """A convolution, its normalisation and LeakyReLU 0.2."""
@@ -80,7 +82,7 @@ class PatchGAN(nnx.Module):
                 norm=norm if n else "none",
                 bias=n == 0 or norm == "instance",
                 spectral=spectral,
-                layer=layer,
+                layer=layer | ({"apart": IMAGE_CHANNELS} if n == 0 else {}),
                 axis_name=axis_name,
             )
             for n in range(len(widths))
