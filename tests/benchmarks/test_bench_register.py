@@ -128,6 +128,20 @@ def test_all_cells_become_one_table(case, tmp_path, monkeypatch):
     assert saved["simulated"] and [row["cohort"] for row in saved["rows"]] == ["easy", "warped"]
 
 
+def test_rounds_become_a_table(tmp_path, monkeypatch):
+    page, rounds = tmp_path / "registration.md", tmp_path / "rounds.csv"
+    page.write_text("<!-- bootstrap:begin -->\n<!-- bootstrap:end -->")
+    rounds.write_text("round,pairs\n0,auto\n1,round 0\n")
+    monkeypatch.setattr(bench_register, "PAGE", page)
+    bench_register.main([f"--rounds={rounds}"])
+    assert page.read_text().splitlines()[1:-1] == [
+        "| round | pairs |",
+        "| --- | --- |",
+        "| 0 | auto |",
+        "| 1 | round 0 |",
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
