@@ -56,7 +56,7 @@ TUNE_SLIDES = (
     "diagnostic-slide-thumb-rgb.png",
     "tissue-level2-3000-7666-7096-11763.png",
 )
-RATES = {"none": (1e-4, 3e-4, 1e-3), "batch": (3e-4, 1e-3, 3e-3)}
+RATES = {"none": (1e-4, 3e-4, 1e-3), "batch": (3e-4, 1e-3, 3e-3, 1e-2)}
 
 
 def verb(module, *flags: str) -> None:
