@@ -36,6 +36,7 @@ _ANCHORS = {
 _SOFTNESS = 0.13
 _CLASS_BLUR_UM = 12.0
 _LEAST_TISSUE = 0.3
+_LEAST_IN_PIECE = 0.1  # however many pieces are cut, none is of next to nothing
 _MOST_ENLARGED = 2.0
 
 
@@ -202,6 +203,7 @@ def cut_sections(
     """
     side = int(np.ceil(2.0 * radius_um / um_per_px))
     share = _core_share(picture.mask, side)
+    share[share < _LEAST_IN_PIECE] = -np.inf
     for _ in range(count):
         row, column = _best_corner(rng, share, side)
         window = slice(row, row + side), slice(column, column + side)

@@ -1,3 +1,5 @@
+import pathlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -86,3 +88,14 @@ def test_sections_of_one_picture_are_one_group(folder):
     members = list(cohort.picture_members(plan, folder))
     assert [m.sample_id for m in members] == ["p00_s0", "p00_s1", "p01_s0"]
     assert [m.facts["source"] for m in members] == ["slide0.png", "slide0.png", "slide1.png"]
+
+
+def test_however_many_sections_are_cut_all_hold_tissue():
+    """Places already cut count less, but never less than places without tissue."""
+    rows, columns = np.mgrid[:300, :500]
+    mask = np.hypot(rows - 100, columns - 120) < 70
+    pixels = np.where(mask[..., None], (205, 140, 185), 245).astype(np.uint8)
+    maps = np.where(mask[..., None], 1.0, 0.0).astype(np.float32)
+    picture = pictures.Picture(pathlib.Path("a.png"), pixels, mask, maps, np.full(3, 245.0))
+    cut = pictures.cut_sections(np.random.default_rng(0), picture, 12, **SIZES)
+    assert min(slide.mask.sum() for slide, _ in cut) > 100
