@@ -122,9 +122,8 @@ def table(record: dict) -> str:
     for row in record["rows"]:
         cells = [shown(row["scores"].get(name), METRICS[name][1]) for name in METRICS]
         seconds = "" if row["median_s"] is None else f"{row['median_s']:.0f}"
-        lines.append(
-            f"| {row['name']} | {' | '.join(cells)} | {row['slides']} | {row['steps'] or ''} | {seconds} |"
-        )
+        cells += [str(row["slides"]), str(row["steps"] or ""), seconds]
+        lines.append(f"| {row['name']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
