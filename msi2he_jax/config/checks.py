@@ -68,6 +68,7 @@ def _incompatible(config: ConfigDict) -> Iterator[tuple[bool, str, str, str]]:
         f"is {crop}, {model.name} of depth {model.depth} needs a multiple of {multiple} px",
         f"--config.data.crop_px={max(multiple, round(crop / multiple) * multiple)}",
     )
+    yield from _sharing(config)
     no_adversary = config.discriminator.name == "none"
     yield (
         no_adversary and config.loss.lambda_l1 == 0,
@@ -105,4 +106,21 @@ def _incompatible(config: ConfigDict) -> Iterator[tuple[bool, str, str, str]]:
         "test.dropout_at_test",
         "is true while model.dropout is 0",
         "",
+    )
+
+
+def _sharing(config: ConfigDict) -> Iterator[tuple[bool, str, str, str]]:
+    """How a batch is cut, in time and between devices."""
+    size, parts = config.train.batch_size, config.train.microbatches
+    yield (
+        size % parts != 0,
+        "train.microbatches",
+        f"is {parts}, which does not divide the batch of {size}",
+        "",
+    )
+    yield (
+        config.statistics == "device" and config.parallel != "pmap",
+        "statistics",
+        "is device, which parallel=jit does not have: it normalises over the whole batch",
+        "--config.parallel=pmap",
     )

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 CHOICES = {
     "parallel": ("jit", "pmap"),
+    "statistics": ("all", "device"),
     "data.augment": ("none", "flip", "dihedral"),
     "data.padding": ("provenance", "white", "black"),
     "model.name": ("unet_pix2pix", "resnet", "unet_ronneberger"),
@@ -72,6 +73,7 @@ RANGES = {
     "train.steps": (1, 10**9),
     "train.epochs": (0, 10**6),
     "train.batch_size": (1, 65_536),
+    "train.microbatches": (1, 65_536),
     "train.steps_per_call": (1, 100_000),
     "train.eval_every": (1, 10**9),
     "train.checkpoint_every": (1, 10**9),
@@ -98,6 +100,8 @@ NOTES = {
     "flow.enabled": "register synthetic to real images while training",
     "flow.smoothness": "weight, relative to loss.lambda_l1",
     "flow.learning_rate": "0 = the generator's",
+    "train.microbatches": "parts of a batch, one after the other; batch norm sees a part at a time",
+    "statistics": "batch norm over the whole batch, or (pmap) each device over its own part",
     "train.epochs": "instead of train.steps: each of examples // batch_size steps; 0 = steps",
 }
 
@@ -110,6 +114,7 @@ def default_config() -> ConfigDict:
             "seed": 0,  # the only source of randomness
             "init_from": "",  # a pix2pix PyTorch checkpoint to begin with; see train --init_from
             "parallel": "jit",  # how several devices share a batch
+            "statistics": "all",  # batch norm over the whole batch; device: each over its own part
             "ema": 0.0,  # decay of the generator's moving average; 0 = off
             "data": _data(),
             "augmentation": _augmentation(),
@@ -231,6 +236,7 @@ def _train() -> dict[str, Any]:
         "steps": 20_000,
         "epochs": 0,  # instead of steps: each of examples // batch_size steps; 0 = steps
         "batch_size": 1,
+        "microbatches": 1,  # parts of the batch, one after the other: less memory, one more forward
         "steps_per_call": 50,  # steps without a word to the host: one call (on CPU: several calls)
         "eval_every": 1_000,
         "checkpoint_every": 1_000,

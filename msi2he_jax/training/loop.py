@@ -163,7 +163,9 @@ def build_run(
     config: ConfigDict, data: loader.Arrays, validation: loader.Arrays, report: Report
 ) -> Run:
     """Puts the data on the devices and builds what the loop calls; compiles nothing yet."""
-    devices = parallel.choose_devices(config.parallel, config.train.batch_size)
+    devices = parallel.choose_devices(
+        config.parallel, config.train.batch_size // config.train.microbatches
+    )
     optimizers = build_optimizers(config, len(data))
     recipe = make_recipe(
         config, build_graphs(config, devices.axis_name), optimizers, devices.axis_name

@@ -36,6 +36,8 @@ class Recipe:
         dropout: Whether the generator drops out in training.
         ema: Decay of the moving average; 0 for none.
         axis_name: Mapped axis over which gradients and losses are averaged, or None.
+        statistics: `all`: normalised over the whole batch; `device`: each device over its own part.
+        microbatches: Parts of the batch that are worked on one after the other.
     """
 
     graphs: Graphs
@@ -57,6 +59,8 @@ class Recipe:
     dropout: bool = True
     ema: float = 0.0
     axis_name: str | None = None
+    statistics: str = "all"
+    microbatches: int = 1
 
 
 def make_recipe(
@@ -78,4 +82,6 @@ def make_recipe(
         dropout=config.model.dropout > 0,
         ema=config.ema,
         axis_name=axis_name,
+        statistics=config.statistics,
+        microbatches=config.train.microbatches,
     )

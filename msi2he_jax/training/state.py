@@ -78,7 +78,8 @@ def build_graphs(config: Any, axis_name: str | None = None) -> Graphs:
 
     Args:
         config: The whole configuration, `model.in_channels` included.
-        axis_name: Mapped axis to synchronise batch statistics over, or None.
+        axis_name: Mapped axis to synchronise batch statistics over, or None; with
+            `statistics=device` nothing is synchronised.
 
     Raises:
         InputError: a value that no network has.
@@ -87,6 +88,7 @@ def build_graphs(config: Any, axis_name: str | None = None) -> Graphs:
     def graph(build: Callable[..., nnx.Module], *options: Any) -> Any:
         return jax.eval_shape(lambda: _split(build(config, *options)))[0]
 
+    axis_name = axis_name if config.statistics == "all" else None
     judge = config.discriminator.name != "none"
     return Graphs(
         generator=graph(_generator, axis_name),

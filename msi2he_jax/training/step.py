@@ -8,6 +8,7 @@ follow: fake, real, fake.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from msi2he_jax.training import objectives
+from msi2he_jax.training.accumulation import mean_over_parts
 from msi2he_jax.training.recipe import Recipe
 from msi2he_jax.training.state import Average, Network, TrainState, run
 
@@ -40,21 +42,8 @@ def train_step(
         or 1); with a discriminator `adversarial`, `discriminator`, and where they are on `r1`,
         `feature_matching`; with a flow `flow_px` (mean displacement), `flow_roughness`.
     """
-    dropout_key, penalty_key = jax.random.split(key)
-
-    def paint(params: Any) -> tuple[jax.Array, Any]:
-        drop = dropout_key if recipe.dropout else None
-        inputs = {"train": True, "norm": "batch", "dropout_key": drop}
-        return run(recipe.graphs.generator, params, state.generator.stats, batch["msi"], **inputs)
-
-    fake, pull_back, stats = jax.vjp(paint, state.generator.params, has_aux=True)
-    judge, metrics, finite = state.discriminator, {}, jnp.asarray(True)
-    if judge is not None:
-        keys = {"key": key, "penalty_key": penalty_key}
-        judge, metrics, finite = _teach_judge(recipe, state, batch, fake, **keys)
-    slopes, judge_stats, more = _generator_slopes(recipe, state, fake, judge, batch, key)
-    slopes, more = _mean(((pull_back(slopes[0])[0], slopes[1]), more), recipe.axis_name)
-    metrics |= more
+    learn = _learn if recipe.microbatches == 1 else _learn_in_parts
+    judge, slopes, (stats, judge_stats), metrics, finite = learn(recipe, state, batch, key)
     finite &= _all_finite((slopes, metrics))
     own = {"accept": finite}
     generator = _update(recipe.generator_optimizer, state.generator, slopes[0], stats, **own)
@@ -73,17 +62,79 @@ def train_step(
     return new, metrics | {"skipped": 1.0 - finite.astype(jnp.float32)}
 
 
-def _teach_judge(recipe, state, batch, fake, *, key, penalty_key):
-    """Updates the discriminator on a detached `fake`: it, its metrics, whether all was finite."""
-    judge, fake = state.discriminator, jax.lax.stop_gradient(fake)
+def _learn(recipe, state, batch, key):
+    """The discriminator as taught; slopes of generator and flow; statistics; metrics; finite."""
+    dropout_key, penalty_key = jax.random.split(key)
+    paint = functools.partial(_paint, recipe, batch["msi"], dropout_key, state.generator.stats)
+    fake, pull_back, stats = jax.vjp(paint, state.generator.params, has_aux=True)
+    judge, metrics, finite = state.discriminator, {}, jnp.asarray(True)
+    if judge is not None:
+        keys = {"key": key, "penalty_key": penalty_key}
+        found = _judge_slopes(recipe, judge, batch, fake, state.step, **keys)
+        judge, metrics, finite = _taught(recipe, judge, *found)
+    slopes, judge_stats, more = _generator_slopes(recipe, state, fake, judge, batch, key)
+    slopes, more = _mean(((pull_back(slopes[0])[0], slopes[1]), more), recipe.axis_name)
+    stats, judge_stats = _shared((stats, judge_stats), recipe)
+    return judge, slopes, (stats, judge_stats), metrics | more, finite
+
+
+def _learn_in_parts(recipe, state, batch, key):
+    """The same for gradients averaged over parts of the batch; the generator paints twice.
+
+    Statistics of normalisation, random numbers and running averages are a part's own.
+    """
+    judge, metrics, finite = state.discriminator, {}, jnp.asarray(True)
+
+    def paint(stats, part, key, params):
+        return _paint(recipe, part["msi"], jax.random.split(key)[0], stats, params)
+
+    def of_judge(stats, part, key):
+        fake = paint(state.generator.stats, part, key, state.generator.params)[0]
+        kept = dataclasses.replace(judge, stats=stats)
+        keys = {"key": key, "penalty_key": jax.random.split(key)[1]}
+        stats, found = _judge_slopes(recipe, kept, part, fake, state.step, **keys)
+        return stats, found
+
+    def of_generator(carry, part, key):
+        here = functools.partial(paint, carry[0], part, key)
+        fake, pull_back, stats = jax.vjp(here, state.generator.params, has_aux=True)
+        kept = judge and dataclasses.replace(judge, stats=carry[1])
+        slopes, judge_stats, metrics = _generator_slopes(recipe, state, fake, kept, part, key)
+        return (stats, judge_stats), ((pull_back(slopes[0])[0], slopes[1]), metrics)
+
+    parts = batch, key, recipe.microbatches
+    if judge is not None:
+        found = mean_over_parts(of_judge, judge.stats, *parts)
+        judge, metrics, finite = _taught(recipe, judge, *found)
+    stats = state.generator.stats, judge and judge.stats
+    stats, found = mean_over_parts(of_generator, stats, *parts)
+    slopes, more = _mean(found, recipe.axis_name)
+    return judge, slopes, _shared(stats, recipe), metrics | more, finite
+
+
+def _paint(recipe, msi, dropout_key, stats, params):
+    """The generator's image and its statistics afterwards."""
+    drop = dropout_key if recipe.dropout else None
+    inputs = {"train": True, "norm": "batch", "dropout_key": drop}
+    return run(recipe.graphs.generator, params, stats, msi, **inputs)
+
+
+def _judge_slopes(recipe, judge, batch, fake, step, *, key, penalty_key):
+    """The discriminator's statistics, and its loss, slopes and metrics on a detached `fake`."""
+    fake = jax.lax.stop_gradient(fake)
 
     def loss(params):
         return objectives.judge_objective(
-            recipe, params, judge, batch, fake, key, penalty_key, state.step
+            recipe, params, judge, batch, fake, key, penalty_key, step
         )
 
     (value, (metrics, stats)), slopes = jax.value_and_grad(loss, has_aux=True)(judge.params)
-    value, slopes, metrics = _mean((value, slopes, metrics), recipe.axis_name)
+    return stats, (value, slopes, metrics)
+
+
+def _taught(recipe, judge, stats, found):
+    """The discriminator after its step, its metrics, whether all was finite."""
+    value, slopes, metrics = _mean(found, recipe.axis_name)
     judge = _update(recipe.discriminator_optimizer, judge, slopes, stats)
     return judge, {"discriminator": value, **metrics}, _all_finite((value, slopes))
 
@@ -94,6 +145,11 @@ def _generator_slopes(recipe, state, fake, judge, batch, key):
     slope = jax.grad(objectives.generator_objective, (1, 2), has_aux=True)
     slopes, (metrics, stats) = slope(recipe, fake, flow, judge, batch, key)
     return slopes, stats, metrics
+
+
+def _shared(stats: Any, recipe: Recipe) -> Any:
+    """Running statistics that devices took on their own are averaged, to stay one state."""
+    return _mean(stats, recipe.axis_name) if recipe.statistics == "device" else stats
 
 
 def _mean(tree: Any, axis_name: str | None) -> Any:

@@ -33,7 +33,7 @@ arrays = {name: rng.random((8, 8, 8, 3), np.float32) for name in ("msi", "image"
 def sample(arrays, step, seed):
     return arrays
 
-def gradients(devices):
+def gradients(devices, arrays=arrays):
     recipe = make_recipe(config, state.build_graphs(config, devices.axis_name),
                          (keeper, keeper), devices.axis_name)
     inputs = [devices.place(x) for x in (state.create_train_state(config, keeper, keeper), arrays,
@@ -58,6 +58,17 @@ for mode in ("jit", "pmap"):
     print(mode, "agrees")
 """
 
+ALONE = """
+# With statistics of their own, devices give the mean of what each finds alone.
+config.statistics = "device"
+one = parallel.Parallel("jit", tuple(jax.devices()[:1]))
+alone = [gradients(one, {name: x[k : k + 1] for name, x in arrays.items()}) for k in range(8)]
+shared = gradients(parallel.choose_devices("pmap", 8))
+for leaves in zip(shared, *alone, strict=True):
+    assert np.abs(leaves[0] - np.mean(leaves[1:], axis=0)).max() < 1e-5 * max(scale, 1.0)
+print("device agrees")
+"""
+
 
 def test_gradients_and_statistics_on_eight_devices_are_those_of_one():
     """jit and pmap alike; batch statistics are those of the whole batch in both."""
@@ -68,14 +79,14 @@ def test_gradients_and_statistics_on_eight_devices_are_those_of_one():
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     printed = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", PROGRAM + ALONE],
         env=environment | cache,
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert printed.returncode == 0, printed.stderr[-3000:]
-    assert printed.stdout.split("\n")[:2] == ["jit agrees", "pmap agrees"]
+    assert printed.stdout.split("\n")[:3] == ["jit agrees", "pmap agrees", "device agrees"]
 
 
 def test_a_batch_of_one_takes_one_device():

@@ -162,3 +162,35 @@ def test_chunks_of_any_length_give_the_same_state(config, batch):
 
     assert _gap(after_four(2), after_four(4)) == 0
     assert _gap(after_four(1), after_four(4)) < 1e-5  # no loop: another program, other rounding
+
+
+@pytest.mark.parametrize("flow", [False, True])
+def test_parts_of_a_batch_give_the_whole_ones_step(config, flow):
+    """With norms per image, which cannot tell how a batch is cut."""
+    config.model.norm = config.discriminator.norm = "instance"
+    config.flow.enabled = flow
+    rng = np.random.default_rng(1)
+    msi, image = rng.random((4, 16, 16, 4), np.float32), rng.random((4, 16, 16, 3), np.float32)
+    batch = {"msi": msi, "image": 2 * image - 1}
+    recipe, state = setup(config)
+    whole, metrics = take(recipe, state, batch, jax.random.key(0))
+    parts = dataclasses.replace(recipe, microbatches=2)
+    cut, cut_metrics = take(parts, state, batch, jax.random.key(0))
+    assert set(metrics) == set(cut_metrics)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(cut_metrics[name], value, rtol=1e-4)
+    for name in ("generator", "discriminator", "average", *(["flow"] * flow)):
+        moved = _gap(getattr(whole, name), getattr(state, name))
+        assert moved > 0 and _gap(getattr(whole, name), getattr(cut, name)) < 1e-4 * max(moved, 1)
+
+
+def test_parts_see_their_own_batch_statistics_and_bad_ones_skip_the_step(config):
+    rng = np.random.default_rng(2)
+    batch = {"msi": rng.random((4, 16, 16, 4), np.float32)}
+    batch["image"] = rng.random((4, 16, 16, 3), np.float32) * 2 - 1
+    recipe, state = setup(config, microbatches=2)
+    new, _ = take(recipe, state, batch, jax.random.key(0))
+    assert _gap(new.generator.stats, state.generator.stats) > 0
+    batch["image"][3] = np.nan
+    after, metrics = take(recipe, state, batch, jax.random.key(0))
+    assert float(metrics["skipped"]) == 1 and _gap(after.generator, state.generator) == 0
