@@ -38,17 +38,17 @@ def interval(values, slides, statistic: Callable, other=None) -> dict[str, float
         other: `[N]` float to set against it, in the same order; or None.
 
     Returns:
-        `mean`, `low` and `high`; the bounds are NaN where there is only one slide.
+        `mean`, `low` and `high`; the bounds are None where there is only one slide.
     """
     values, slides = np.asarray(values, float), np.asarray(slides, str)
     members = [np.flatnonzero(slides == slide) for slide in np.unique(slides)]
     found = np.array([statistic(values[index]) for index in members])
     if other is not None:
         found = found - [statistic(np.asarray(other, float)[index]) for index in members]
-    half = np.nan
-    if len(found) > 1:
-        half = stats.sem(found) * stats.t.ppf((1 + LEVEL) / 2, len(found) - 1)
     mean = float(found.mean())
+    if len(found) < 2:
+        return {"mean": mean, "low": None, "high": None}
+    half = stats.sem(found) * stats.t.ppf((1 + LEVEL) / 2, len(found) - 1)
     return {"mean": mean, "low": float(mean - half), "high": float(mean + half)}
 
 
@@ -131,18 +131,24 @@ def shown(score: dict | None, digits: int) -> str:
     """Returns a value with its interval, or nothing."""
     if score is None:
         return ""
-    mean, low, high = (f"{score[name]:.{digits}f}" for name in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})" if np.isfinite(score["low"]) else mean
+    return _with_bounds(score, f".{digits}f")
+
+
+def _with_bounds(score: dict, form: str) -> str:
+    if score["low"] is None:
+        return format(score["mean"], form)
+    mean, low, high = (format(score[name], form) for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
 
 
 def words(record: dict) -> str:
     """Says of each comparison what differs beyond its interval, whichever way it falls."""
-    lines = ["| difference | better | worse | within the interval |", "|---|---|---|---|"]
+    lines = ["| difference | better | worse | nothing shown |", "|---|---|---|---|"]
     for each in record["differences"]:
         told: dict[str, list[str]] = {"better": [], "worse": [], "within": []}
         for name, score in each["scores"].items():
             title, digits, _, more = METRICS[name]
-            told[verdict(score, more)].append(f"{title} {_signed(score, digits)}")
+            told[verdict(score, more)].append(f"{title} {_with_bounds(score, f'+.{digits}f')}")
         cells = " | ".join("; ".join(told[name]) for name in told)
         title = f"{each['first']} minus {each['second']} ({each['slides']} slides)"
         lines.append(f"| {title} | {cells} |")
@@ -151,16 +157,13 @@ def words(record: dict) -> str:
 
 def verdict(score: dict, more_is_better: bool) -> str:
     """Returns `better` or `worse` where the whole interval lies on one side of 0, else `within`."""
+    if score["low"] is None:
+        return "within"
     if score["low"] > 0:
         return "better" if more_is_better else "worse"
     if score["high"] < 0:
         return "worse" if more_is_better else "better"
     return "within"
-
-
-def _signed(score: dict, digits: int) -> str:
-    mean, low, high = (f"{score[name]:+.{digits}f}" for name in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})"
 
 
 def line(run: dict) -> str:
@@ -195,7 +198,7 @@ def write(page: pathlib.Path) -> None:
     for path in sorted(RESULTS.glob("ablation-*.json")):
         found = read_json(path)
         machine = found["environment"]
-        where = f"{found['slides']} slides, seeds {found['seeds']}, {machine['device']}."
+        where = f"{found['slides']} slides left out, seeds {found['seeds']}, {machine['device']}."
         body = "\n\n".join([where, table(found), words(found)])
         text = replace_between(text, f"ablation-{found['form']}", body)
     tuned = RESULTS / "tune-unet.json"

@@ -165,7 +165,10 @@ def test_the_page_has_the_markers_that_are_filled(tmp_path, monkeypatch):
     (results / "ablation-gpu.json").write_text(json.dumps(record | {"environment": machine}))
     ablation_page.write(page)
     text = page.read_text()
-    assert "| batch | 0.001 | 0.100 | 0.250 |" in text and "6 slides, seeds [0], a device." in text
+    assert (
+        "| batch | 0.001 | 0.100 | 0.250 |" in text
+        and "6 slides left out, seeds [0], a device." in text
+    )
 
 
 def test_what_is_done_is_collected_without_running_anything(tmp_path):
