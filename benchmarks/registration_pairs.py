@@ -11,6 +11,7 @@ import numpy as np
 from msi2he_jax import simulate
 from msi2he_jax.data.alignment import read_working_slide
 from msi2he_jax.data.manifest import Sample, read_manifest
+from msi2he_jax.data.provenance import read_provenance
 from msi2he_jax.inference import Model, load_model, sections
 from msi2he_jax.inference.moving import moving_image
 from msi2he_jax.inference.pairing import picture_pair
@@ -84,7 +85,8 @@ def cases(
     """
     warp_px, change = COHORTS[cohort]
     model = load_model(run, "best") if view == "synthetic" else None
-    first = max(FIRST, len(model.provenance["samples"]) if model else 0)
+    # The same pairs for every view, so that rows differ by what moves alone.
+    first = max(FIRST, len(read_provenance(run)["samples"]) if run else 0)
     manifest = simulated(folder, warp_px, first + count, seed)
     samples = read_manifest(manifest)[first:]
     if model:
