@@ -156,6 +156,7 @@ class _Bar:
 def _summary(outcome, workdir: str, config) -> str:
     best = "" if outcome.best is None else f", best {config.train.best_metric} {outcome.best:.4f}"
     spent = f", {outcome.train_s:.1f} s in steps, {outcome.compile_s:.1f} s compiling"
+    spent += f", {outcome.outside_share:.1%} of the loop outside of steps"
     return f"{workdir}: {outcome.reason} at step {outcome.step} of {outcome.steps}{best}{spent}"
 
 

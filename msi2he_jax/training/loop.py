@@ -54,6 +54,8 @@ class Outcome:
         best: Best validation score, or None.
         signal: Number of the signal that stopped it, or None.
         compile_s: Seconds spent compiling, s.
+        outside_share: Share of the loop's time outside of compiled steps and of events such as
+            validation, 0 to 1.
         train_s: Seconds spent in training steps, over all parts of the run, s.
         steps: Steps asked for, as `train.steps` or `train.epochs` say.
     """
@@ -63,6 +65,7 @@ class Outcome:
     best: float | None
     signal: int | None = None
     compile_s: float = 0.0
+    outside_share: float = 0.0
     train_s: float = 0.0
     steps: int = 0
 
@@ -144,12 +147,14 @@ def train_and_evaluate(
         return _outcome(run, "already finished")
     with checkpoint.managers(workdir) as managers, monitor.Monitor(workdir, saved) as writer:
         reason = None
+        run.clock.lap("start")
         while reason is None:
             train_chunk(run, writer)
             if _due(run, "eval_every"):
                 validate(run, managers, writer)
             if _due(run, "image_every"):
                 writer.image(run.step, pictures(run))
+                run.clock.lap("pictures")
             reason = _reason(run, stop())
             if reason or _due(run, "checkpoint_every"):
                 checkpoint.save(managers["latest"], run.devices.single(run.state), _notes(run))
@@ -222,25 +227,34 @@ def train_chunk(run: Run, writer: monitor.Monitor) -> None:
     per_call = length if run.devices.loops else 1
     compiled = run.compiled.get(per_call) or _compile(run, per_call, writer)
     with jax.transfer_guard("disallow"):
-        parts = _steps(run, compiled, length // per_call)
+        parts, between = _steps(run, compiled, length // per_call)
     length = per_call * len(parts)
     parts = jax.device_get(run.devices.single(parts))
     seconds = run.clock.lap("train")
+    run.clock.move(between, "train", "other")
     _tell_skipped(run, writer, np.concatenate([part["skipped"] for part in parts]))
     run.step += length
     values = {name: _finite_mean([part[name] for part in parts]) for name in parts[0]}
     values["images_per_s"] = length * run.config.train.batch_size / seconds
+    values["outside_share"] = run.clock.outside_share
     writer.write(run.step, "train", values)
     run.report.progress(run.step, values)
 
 
-def _steps(run: Run, compiled: Callable, calls: int) -> list[Any]:
-    """Makes up to `calls` calls; fewer where they are slow, so that the user hears of them."""
-    parts, begin = [], time.monotonic()
-    while len(parts) < calls and time.monotonic() - begin < MOST_SILENT_S:
+def _steps(run: Run, compiled: Callable, calls: int) -> tuple[list[Any], float]:
+    """Makes up to `calls` calls; fewer where they are slow, so that the user hears of them.
+
+    Returns:
+        What each call returned beside the state, and the seconds between calls.
+    """
+    parts, between = [], 0.0
+    begin = last = time.monotonic()
+    while len(parts) < calls and last - begin < MOST_SILENT_S:
+        between += time.monotonic() - last
         run.state, metrics = compiled(run.state, run.arrays, run.seed)
         parts.append(jax.block_until_ready(metrics) if calls > 1 else metrics)
-    return parts
+        last = time.monotonic()
+    return parts, between
 
 
 def _tell_skipped(run: Run, writer: monitor.Monitor, flags: np.ndarray) -> None:
@@ -348,6 +362,7 @@ def _outcome(run: Run, reason: str, signal: int | None = None) -> Outcome:
         best=run.best,
         signal=signal,
         compile_s=run.clock.spent_s.get("compile", 0.0) if run.compiled else 0.0,
+        outside_share=run.clock.outside_share,
         train_s=run.clock.spent_s.get("train", 0.0),
         steps=run.config.train.steps,
     )

@@ -142,6 +142,17 @@ class Clock:
         self.spent_s = dict(spent_s or {})
         self._last = time.monotonic()
 
+    @property
+    def outside_share(self) -> float:
+        """Share of the loop's time, from 0 to 1, that no step and no event accounts for."""
+        outside = self.spent_s.get("other", 0.0)
+        return outside / max(outside + self.spent_s.get("train", 0.0), 1e-9)
+
+    def move(self, seconds: float, kind: str, to: str) -> None:
+        """Books seconds under another kind than they were."""
+        self.spent_s[kind] = self.spent_s.get(kind, 0.0) - seconds
+        self.spent_s[to] = self.spent_s.get(to, 0.0) + seconds
+
     def lap(self, kind: str) -> float:
         """Books the seconds since the last lap under `kind` and returns them."""
         now = time.monotonic()

@@ -63,6 +63,8 @@ def test_a_run_s_folder(unet, tmp_path):
     assert _lines(run, "train")[0]["images_per_s"] > 0
     (compiled,) = _lines(run, "compile")
     assert outcome.compile_s > 0 and min(compiled["planned_gib"], compiled["xla_gflop"]) > 0
+    assert 0 < outcome.outside_share < 1
+    assert _lines(run, "train")[-1]["outside_share"] == outcome.outside_share
     best = checkpoint.restore_generator(run, "best")
     assert best.step in (4, 8) and best.config.name == "tiny"
     arrays = checkpoint.read_newest(run / "checkpoints" / "best")[0].arrays
