@@ -6,6 +6,7 @@ import numpy as np
 
 from msi2he_jax.data.manifest import Sample
 from msi2he_jax.data.moving import MovingImage, msi_picture
+from msi2he_jax.errors import InputError
 from msi2he_jax.inference.model import Model
 from msi2he_jax.inference.new_data import read_msi
 from msi2he_jax.inference.spread import confidence, estimate_spread, painters
@@ -38,11 +39,13 @@ def moving_image(
             all alike.
 
     Raises:
-        InputError: an unknown kind, no dropout to sample, a damaged file, or one that does not fit
-            the model.
+        InputError: an unknown kind, no generator or no dropout to sample, a damaged file, or one
+            that does not fit the model.
     """
     if kind == "synthetic":
         return _synthetic(sample, model, force, samples)
+    if samples:
+        raise InputError("--dropout_samples", "", f"goes with --moving=synthetic, not {kind}")
     return msi_picture(kind, sample, ion_ppm=ion_ppm, seed=seed)
 
 

@@ -33,11 +33,12 @@ def painters(model: Model, samples: int, others: Sequence[Model] = ()) -> list[A
                 raise InputError(other.run_dir, "--ensemble", why)
     if samples < 2:
         if not others:
-            raise InputError("--samples", "", "must be 2 at least, or name runs: --ensemble")
+            why = f"are {samples}, must be 2 at least where no other run is compared"
+            raise InputError("samples", "", why)
         return [each.apply for each in (model, *others)]
     if model.config.model.dropout == 0:
         why = f"{model.run_dir} has no dropout to draw anew"
-        raise InputError("--samples", "", why, "compare runs instead: --ensemble=RUN,RUN")
+        raise InputError("samples", "", why, "synthesize --ensemble=RUN,RUN compares runs instead")
     return [
         lambda msi, each=each, number=number: each.sample(msi, number)
         for each in (model, *others)
