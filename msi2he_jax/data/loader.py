@@ -23,6 +23,7 @@ from msi2he_jax.msi.images import apply_scale
 
 NO_AUGMENTATION = Augmentation()
 _ORDER, _AUGMENT = 0, 1
+_IMAGES = ("msi", "histology", "tissue_mask", "valid_mask")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -173,37 +174,61 @@ def sample_batch(
         `msi` float [B, h, w, K] in [0, 1] (float32, or as stored if float), `image` float32
         [B, h, w, 3] in [-1, 1], `tissue_mask` and `valid_mask` bool [B, h, w], `index` int32 [B].
     """
-    count = arrays["msi"].shape[0]
-    position = _positions(step, batch_size)
-    index = batch_order(step, seed=seed, size=count, batch_size=batch_size)
-    key = jax.random.fold_in(jax.random.key(seed), _AUGMENT)
-    keys = jax.vmap(lambda each: jax.random.fold_in(key, each))(position)
-    names = ("msi", "histology", "tissue_mask", "valid_mask")
-    pick = functools.partial(
-        _augmented,
-        [arrays[name] for name in names],
-        jnp.asarray(arrays["extent_px"]),
-        crop_px,
-        flip,
-        rotate,
-        augmentation,
-        pad_value,
-    )
-    msi, histology, tissue, valid = jax.vmap(pick)(index, keys)
+    size = arrays["msi"].shape[0]
+    index = batch_order(step, seed=seed, size=size, batch_size=batch_size)
+    picked = {"index": index, "position": _positions(step, batch_size)}
+    for name in arrays.keys() - {*_IMAGES, "extent_px"}:
+        picked[name] = jnp.asarray(arrays[name])[index]
+    how = (crop_px, flip, rotate, augmentation, pad_value)
+    return _varied(arrays, index, picked, seed, how)
+
+
+def vary_batch(
+    batch: dict[str, jax.Array],
+    *,
+    seed: int,
+    crop_px: int = 0,
+    flip: bool = False,
+    rotate: bool = False,
+    augmentation: Augmentation = NO_AUGMENTATION,
+    pad_value: int = 255,
+) -> dict[str, jax.Array]:
+    """Does to a batch that was picked elsewhere what `sample_batch` would have done to it.
+
+    Args:
+        batch: As the `arrays` of `sample_batch`, [B, ...] each, with `position` int32 [B], their
+            place in the epochs laid end to end, and `index` int32 [B].
+        seed: As there, like all others.
+        crop_px: As there.
+        flip: As there.
+        rotate: As there.
+        augmentation: As there.
+        pad_value: As there.
+
+    Returns:
+        What `sample_batch` returns. Each example depends on itself alone, so any part of a batch
+        gives that part of the result.
+    """
+    picked = {name: x for name, x in batch.items() if name not in (*_IMAGES, "extent_px")}
+    how = (crop_px, flip, rotate, augmentation, pad_value)
+    return _varied(batch, jnp.arange(batch["msi"].shape[0]), picked, seed, how)
+
+
+def _varied(arrays, rows, picked: dict, seed, how: tuple) -> dict[str, jax.Array]:
+    """Takes `rows` of `arrays`, each varied by the key of its position."""
+    key, augmentation = jax.random.fold_in(jax.random.key(seed), _AUGMENT), how[3]
+    keys = jax.vmap(lambda each: jax.random.fold_in(key, each))(picked["position"])
+    images = [arrays[name] for name in _IMAGES]
+    pick = functools.partial(_augmented, images, jnp.asarray(arrays["extent_px"]), *how)
+    msi, histology, tissue, valid = jax.vmap(pick)(rows, keys)
     msi = _unit(msi)
     if augmentation.varies:
         msi = jax.vmap(lambda *one: vary_msi(*one, augmentation))(keys, msi, valid)
-    others = {
-        name: jnp.asarray(x)[index]
-        for name, x in arrays.items()
-        if name not in (*names, "extent_px")
-    }
-    return others | {
+    return {name: x for name, x in picked.items() if name != "position"} | {
         "msi": msi,
         "image": histology.astype(jnp.float32) / 127.5 - 1.0,
         "tissue_mask": tissue,
         "valid_mask": valid,
-        "index": index,
     }
 
 

@@ -21,6 +21,7 @@ from msi2he_jax import io_safety
 from msi2he_jax.data import loader
 from msi2he_jax.models import flops
 from msi2he_jax.training import checkpoint, evaluation, monitor, parallel, skipped
+from msi2he_jax.training.feed import Feed, resident
 from msi2he_jax.training.preparation import (
     build_optimizers,
     complete_config,
@@ -96,11 +97,10 @@ class Run:
     evaluate: Callable
     validation: loader.Arrays
     clock: monitor.Clock
-    arrays: dict[str, jax.Array]
+    feed: Feed
     seed: jax.Array
     validation_arrays: dict[str, jax.Array]
     sample_ids: tuple[str, ...]
-    draw: Callable[..., dict[str, jax.Array]]
     state: TrainState | None = None
     step: int = 0
     best: float | None = None
@@ -175,22 +175,21 @@ def build_run(
     recipe = make_recipe(
         config, build_graphs(config, devices.axis_name), optimizers, devices.axis_name
     )
-    draw = sampler(config, data.pad_value)
-    sample = devices.share(draw)
     dtype = jnp.bfloat16 if config.model.dtype == "bfloat16" else jnp.float32
+    arrays = devices.place(device_arrays(config, data, dtype))
+    feed = resident(arrays, sampler(config, data.pad_value), devices)
     run = Run(
         config=config,
         report=report,
         devices=devices,
-        chunk=lambda length: make_chunk(recipe, sample, length),
+        chunk=lambda length: make_chunk(recipe, feed.inside, length),
         evaluate=evaluation.make_evaluator(config, build_graphs(config).generator),
         validation=validation,
         clock=monitor.Clock(),
-        arrays=devices.place(device_arrays(config, data, dtype)),
+        feed=feed,
         seed=devices.place(np.uint32(config.seed)),
         validation_arrays=devices.beside(validation.device_dict(dtype)),
         sample_ids=data.sample_ids,
-        draw=draw,
     )
     run.state = create_train_state(config, *optimizers)
     return run
@@ -227,7 +226,7 @@ def train_chunk(run: Run, writer: monitor.Monitor) -> None:
     per_call = length if run.devices.loops else 1
     compiled = run.compiled.get(per_call) or _compile(run, per_call, writer)
     with jax.transfer_guard("disallow"):
-        parts, between = _steps(run, compiled, length // per_call)
+        parts, between = _steps(run, compiled, per_call, length // per_call)
     length = per_call * len(parts)
     parts = jax.device_get(run.devices.single(parts))
     seconds = run.clock.lap("train")
@@ -241,7 +240,7 @@ def train_chunk(run: Run, writer: monitor.Monitor) -> None:
     run.report.progress(run.step, values)
 
 
-def _steps(run: Run, compiled: Callable, calls: int) -> tuple[list[Any], float]:
+def _steps(run: Run, compiled: Callable, per_call: int, calls: int) -> tuple[list[Any], float]:
     """Makes up to `calls` calls; fewer where they are slow, so that the user hears of them.
 
     Returns:
@@ -250,8 +249,10 @@ def _steps(run: Run, compiled: Callable, calls: int) -> tuple[list[Any], float]:
     parts, between = [], 0.0
     begin = last = time.monotonic()
     while len(parts) < calls and last - begin < MOST_SILENT_S:
+        fetched = run.feed.fetch(run.step + len(parts) * per_call)
         between += time.monotonic() - last
-        run.state, metrics = compiled(run.state, run.arrays, run.seed)
+        inputs = run.feed.inputs(fetched, run.state.step, run.seed)
+        run.state, metrics = compiled(run.state, inputs, run.seed)
         parts.append(jax.block_until_ready(metrics) if calls > 1 else metrics)
         last = time.monotonic()
     return parts, between
@@ -269,14 +270,23 @@ def _tell_skipped(run: Run, writer: monitor.Monitor, flags: np.ndarray) -> None:
 
 
 def _keep_last_batch(run: Run, workdir: str | os.PathLike) -> None:
-    batch = run.draw(run.devices.single(run.arrays), run.step - 1, run.config.seed)
     samples = skipped.samples_of(run.step, run.config, run.sample_ids)
-    path = skipped.write_batch(workdir, run.step, samples, jax.device_get(batch))
+    batch = jax.device_get(run.devices.gathered(_last_batch(run)))
+    path = skipped.write_batch(workdir, run.step, samples, batch)
     run.report.note(f"{path}: the batch that could not be learned from last")
 
 
+def _last_batch(run: Run) -> dict[str, jax.Array]:
+    """Draws once more what the step before this one learned from, as the devices hold it."""
+    step = run.devices.place(np.int32(run.step - 1))
+    batch = run.feed.inputs(run.feed.fetch(run.step - 1), step, run.seed)
+    draw = run.devices.compile_draw(run.feed.inside)
+    return draw(batch, step, run.seed)
+
+
 def _compile(run: Run, length: int, writer: monitor.Monitor) -> Callable:
-    inputs = (run.state, run.arrays, run.seed)
+    first = run.feed.inputs(run.feed.fetch(run.step), run.state.step, run.seed)
+    inputs = (run.state, first, run.seed)
     run.compiled[length], seconds = run.devices.compile(run.chunk(length), *inputs)
     run.clock.lap("compile")
     cost = parallel.planned_cost(run.compiled[length]) | _formula(run, length)

@@ -67,6 +67,12 @@ class Parallel:
             return tree
         return jax.tree.map(lambda x: x.addressable_shards[0].data[0], tree)
 
+    def gathered(self, batch: Any) -> Any:
+        """Returns a batch of which each device has a part as one: `[B, ...]` per array."""
+        if self.mode == "jit":
+            return batch
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+
     def share(self, sample: Callable[..., dict]) -> Callable[..., dict]:
         """Returns `sample`, which draws a whole batch, made to leave each device its part."""
 
@@ -78,6 +84,16 @@ class Parallel:
             return jax.tree.map(lambda x: self._part(x, place), sample(*inputs))
 
         return sharded if self.mode == "jit" else sliced
+
+    def compile_draw(self, sample: Callable[..., dict]) -> Callable[..., dict]:
+        """Returns `sample(arrays, step, seed)` as a call of its own, from and to placed arrays.
+
+        Args:
+            sample: Gives every device its part of the batch, as from `share`.
+        """
+        if self.mode == "jit":
+            return jax.jit(sample, out_shardings=self._sharding(AXIS))
+        return jax.pmap(sample, AXIS, devices=self.devices)
 
     def compile(self, function: Callable, *inputs: Any) -> tuple[Callable, float]:
         """Compiles `function(state, ...)`, which overwrites its first argument.
