@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from benchmarks.ablation_rows import COMPARED, Form
+from benchmarks.ablation_rows import Form
 from benchmarks.harness import RESULTS, environment
 from benchmarks.report import replace_between
 from msi2he_jax.io_safety import atomic_file, read_json
@@ -77,7 +77,7 @@ def record(form: Form, runs: list[dict]) -> dict:
         "slides": len({s["slide"] for run in runs for s in run["samples"]}),
         "rows": [_row(name, samples, runs) for name, samples in found.items()],
         "differences": [
-            _difference(found, *names) for names in COMPARED if set(names) <= set(found)
+            _difference(found, *names) for names in form.compared if set(names) <= set(found)
         ],
         "environment": environment(),
         "runs": runs,

@@ -97,13 +97,14 @@ class Form:
     """How much is done.
 
     Attributes:
-        name: `cpu` or `gpu`.
+        name: `cpu`, `options` or `gpu`.
         rows: Lines of the table.
         um_per_px: Pixel size of the pairs, um; the widest section is 3200 um.
         seeds: Seeds of each row, 0 to this.
         crossed: Whether every slide left out has every seed; else the seeds take turns.
         small: Keys set in every row, by model.
         steps: Steps of each configuration file; empty for its own.
+        compared: Pairs of rows that the words compare: what is hoped to be better, and the other.
     """
 
     name: str
@@ -113,11 +114,11 @@ class Form:
     crossed: bool = True
     small: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     steps: dict[str, int] = dataclasses.field(default_factory=dict)
+    compared: tuple[tuple[str, str], ...] = ()
 
 
 def cpu_form() -> Form:
     """Returns six rows of narrow networks at 64 px; lengths take about as long, row by row."""
-    flow = {**FLOW, "flow.features": 16}
     names = "pix2pix recommended, misaligned", "pix2pix recommended, flow, misaligned"
     rows = (
         Row("U-Net paper", UNET_PAPER),
@@ -125,31 +126,56 @@ def cpu_form() -> Form:
         Row("pix2pix paper", PAPER),
         Row("pix2pix recommended", RECOMMENDED),
         Row(names[0], RECOMMENDED, misaligned=True),
-        Row(names[1], RECOMMENDED, flow, misaligned=True),
+        Row(names[1], RECOMMENDED, FLOW, misaligned=True),
     )
+    return _small(Form("cpu", rows, 50.0, crossed=False, compared=COMPARED))
+
+
+def options_form() -> Form:
+    """Returns every option on and off against the recommended configuration, as small as those."""
+    rows, pairs = option_rows()
+    return _small(Form("options", rows, 50.0, crossed=False, compared=pairs))
+
+
+def gpu_form() -> Form:
+    """Returns the same and the other models, at 256 px and full width."""
+    names = ("U-Net paper", UNET_PAPER), ("U-Net fair", UNET_FAIR), ("pix2pix paper", PAPER)
+    others = [Row(*name) for name in names]
+    rows, pairs = option_rows()
+    rows = (*others, *(_displaced(row) for row in others), *rows)
+    return Form("gpu", rows, 12.5, compared=COMPARED + pairs)
+
+
+def option_rows() -> tuple[tuple[Row, ...], tuple[tuple[str, str], ...]]:
+    """Returns the recommended row and one per option, aligned and misaligned; names on and off."""
+    base = Row("pix2pix recommended", RECOMMENDED)
+    rows, pairs = [base], []
+    config = load_config(CONFIGS / RECOMMENDED)
+    for name, (on, off) in OPTIONS.items():
+        is_on = is_set(config, on)
+        word, change = ("without", off) if is_on else ("with", on)
+        row = Row(f"{base.name}, {word} {name}", RECOMMENDED, change)
+        rows.append(row)
+        pairs.append((base.name, row.name) if is_on else (row.name, base.name))
+    pairs += [tuple(f"{name}, misaligned" for name in pair) for pair in pairs]
+    return (*rows, *(_displaced(row) for row in rows)), tuple(pairs)
+
+
+def _displaced(row: Row) -> Row:
+    return dataclasses.replace(row, name=f"{row.name}, misaligned", misaligned=True)
+
+
+def _small(form: Form) -> Form:
+    """The form with narrow networks and short runs."""
     narrow = {"model.features": 16, "discriminator.features": 16, "discriminator.n_layers": 2}
     small = {
         PAPER: narrow | {"model.depth": 6},
-        RECOMMENDED: narrow | {"model.depth": 6, "ema": 0.98},
+        RECOMMENDED: narrow | {"model.depth": 6, "ema": 0.98, "flow.features": 16},
         UNET_PAPER: {"model.features": 16, "data.crop_px": 16},
         UNET_FAIR: {"model.features": 16},
     }
     steps = {PAPER: 800, RECOMMENDED: 250, UNET_PAPER: 40, UNET_FAIR: 300}
-    return Form("cpu", rows, 50.0, crossed=False, small=small, steps=steps)
-
-
-def gpu_form() -> Form:
-    """Returns every option on and off against the recommended configuration, at 256 px."""
-    rows = [Row("U-Net paper", UNET_PAPER), Row("U-Net fair", UNET_FAIR)]
-    rows += [Row("pix2pix paper", PAPER), Row("pix2pix recommended", RECOMMENDED)]
-    base = load_config(CONFIGS / RECOMMENDED)
-    for name, (on, off) in OPTIONS.items():
-        word, change = ("without", off) if is_set(base, on) else ("with", on)
-        rows.append(Row(f"pix2pix recommended, {word} {name}", RECOMMENDED, change))
-    displaced = [
-        dataclasses.replace(row, name=f"{row.name}, misaligned", misaligned=True) for row in rows
-    ]
-    return Form("gpu", (*rows, *displaced), 12.5)
+    return dataclasses.replace(form, small=small, steps=steps)
 
 
 def jobs(form: Form, slides: int) -> list[tuple[int, int]]:
@@ -164,7 +190,7 @@ def jobs(form: Form, slides: int) -> list[tuple[int, int]]:
     return [(fold, fold % form.seeds) for fold in range(slides)]
 
 
-FORMS = {"cpu": cpu_form, "gpu": gpu_form}
+FORMS = {"cpu": cpu_form, "options": options_form, "gpu": gpu_form}
 
 
 def is_set(config: ConfigDict, changes: dict[str, Any]) -> bool:
