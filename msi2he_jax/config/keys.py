@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 CHOICES = {
     "parallel": ("jit", "pmap"),
     "statistics": ("all", "device"),
+    "data.loader": ("auto", "device", "stream"),
     "data.augment": ("none", "flip", "dihedral"),
     "data.padding": ("provenance", "white", "black"),
     "model.name": ("unet_pix2pix", "resnet", "unet_ronneberger"),
@@ -84,6 +85,7 @@ RANGES = {
 # Words for keys whose name does not say it all.
 NOTES = {
     "ema": "decay of the generator's moving average; 0 = off",
+    "data.loader": "training pairs in device memory, or streamed from disk; auto goes by size",
     "augmentation.scaling": "0.1: from 1/1.1 to 1.1",
     "augmentation.elastic_px": "largest displacement of a knot; at most a fifth of elastic_cell_px",
     "augmentation.channel_gain": "spread of the logarithm of each channel's gain",
@@ -133,6 +135,7 @@ def default_config() -> ConfigDict:
 def _data() -> dict[str, Any]:
     return {
         "dir": "data/pairs",
+        "loader": "auto",  # device: all in memory; stream: read as they come; auto: by size
         "crop_px": 0,  # side of random crops; 0 = whole images
         "augment": "flip",  # flip: left-right, up-down; dihedral: also turns by 90 degrees
         "padding": "provenance",  # around the histology: as preprocessed, white or black

@@ -8,6 +8,7 @@ import any class that `features.json` names, and would train on a truncated shar
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import itertools
@@ -213,17 +214,40 @@ def read_split(data_dir: str | os.PathLike, split: str) -> list[dict[str, Any]]:
 
 def iterate_split(data_dir: str | os.PathLike, split: str) -> Iterator[dict[str, Any]]:
     """Yields the examples of a split one by one; see `read_split`."""
+    examples = open_split(data_dir, split)
+    yield from (examples[index] for index in range(len(examples)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredExamples:
+    """The examples of a split, each decoded when it is asked for, from any thread.
+
+    Attributes:
+        source: Their TFDS source; None where there are none.
+    """
+
+    source: Any = None
+
+    def __len__(self) -> int:
+        return 0 if self.source is None else len(self.source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Returns an example as it was given to `write_dataset`."""
+        return _decoded(self.source[index])
+
+
+def open_split(data_dir: str | os.PathLike, split: str) -> StoredExamples:
+    """Checks a split's files, all of them, and opens it; raises as `read_split` does."""
     if split not in SPLITS:
         raise InputError(data_dir, "split", f"is {split!r}", f"one of {', '.join(SPLITS)}")
     count = check_dataset(data_dir, split)["counts"][split]
     if not count:
-        return
+        return StoredExamples()
     source = _source(Path(data_dir), split)
     if len(source) != count:
         why = f"holds {len(source)} examples of {split}, provenance.json says {count}"
         raise InputError(data_dir, split, why, "run preprocess again")
-    for index in range(count):
-        yield _decoded(source[index])
+    return StoredExamples(source)
 
 
 def _source(data_dir: Path, split: str):

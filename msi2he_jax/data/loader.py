@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +61,21 @@ class Arrays:
     def __len__(self) -> int:
         return len(self.sample_ids)
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the common grid, px."""
+        return self.msi.shape[1:3]
+
+    @property
+    def channels(self) -> int:
+        """K."""
+        return self.msi.shape[-1]
+
+    @property
+    def tissue_fraction(self) -> np.ndarray:
+        """float64 [N], part of the grid that is tissue, 0 to 1."""
+        return self.tissue_mask.mean(axis=(1, 2))
+
     def device_dict(self, dtype=np.float32) -> dict[str, np.ndarray]:
         """Returns what `sample_batch` needs, `msi` as `dtype`: put it on the device once."""
         return {
@@ -92,17 +109,17 @@ def load_arrays(
     examples = read_split(data_dir, split)
     if not examples:
         raise InputError(data_dir, split, "holds no example", "choose another split")
-    shapes = np.array([example["msi"].shape[:2] for example in examples], np.int32)
-    size = tuple(int(-(-most // multiple_of) * multiple_of) for most in shapes.max(axis=0))
+    shapes = [example["msi"].shape[:2] for example in examples]
+    grid = common_grid(shapes, multiple_of)
     pad_value = provenance["pad_value"] if pad_value is None else pad_value
-    valid = _stack(examples, "msi_mask", size, False)
+    tissue, valid = zip(*map(masks_of, examples), strict=True)
     return Arrays(
-        msi=_scaled_msi(examples, size, provenance["scaling"]),
-        histology=_stack(examples, "histology", size, pad_value),
-        tissue_mask=_stack(examples, "tissue_mask", size, False) & valid,
-        valid_mask=valid,
-        view=_stack(examples, "view", size, 0),
-        extent_px=shapes,
+        msi=_stack((scaled_msi(e["msi"], provenance["scaling"]) for e in examples), grid, 0),
+        histology=_stack((e["histology"] for e in examples), grid, pad_value),
+        tissue_mask=_stack(tissue, grid, False),
+        valid_mask=_stack(valid, grid, False),
+        view=_stack((e["view"] for e in examples), grid, 0),
+        extent_px=np.array(shapes, np.int32),
         um_per_px=np.array([example["um_per_px"] for example in examples], np.float32),
         msi_to_histology=np.stack([example["msi_to_histology"] for example in examples]),
         sample_ids=tuple(example["sample_id"] for example in examples),
@@ -111,19 +128,31 @@ def load_arrays(
     )
 
 
-def _stack(examples: list[dict], name: str, size: tuple[int, int], fill) -> np.ndarray:
-    first = examples[0][name]
-    stacked = np.full((len(examples), *size, *first.shape[2:]), fill, first.dtype)
-    for row, example in zip(stacked, examples, strict=True):
-        height, width = example[name].shape[:2]
-        row[:height, :width] = example[name]
-    return stacked
+def common_grid(shapes: Sequence[tuple[int, int]], multiple_of: int) -> tuple[int, int]:
+    """Returns rows and columns, px, that hold images of all `shapes`, as a multiple of a number."""
+    rows, columns = (-(-most // multiple_of) * multiple_of for most in map(max, zip(*shapes)))
+    return int(rows), int(columns)
 
 
-def _scaled_msi(examples: list[dict], size: tuple[int, int], scaling: dict) -> np.ndarray:
-    scale, transform = np.asarray(scaling["scale"]), scaling["transform"]
-    scaled = [{"msi": apply_scale(example["msi"], scale, transform)} for example in examples]
-    return _stack(scaled, "msi", size, 0)
+def masks_of(example: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns tissue where MSI was measured, and where that is, bool [h, w], of a stored pair."""
+    return example["tissue_mask"] & example["msi_mask"], example["msi_mask"]
+
+
+def scaled_msi(msi: np.ndarray, scaling: dict[str, Any]) -> np.ndarray:
+    """Scales stored MSI [h, w, K] to [0, 1] as a provenance says."""
+    return apply_scale(msi, np.asarray(scaling["scale"]), scaling["transform"])
+
+
+def padded(image: np.ndarray, grid: tuple[int, int], fill: float) -> np.ndarray:
+    """Returns an image [h, w, ...] on a grid that holds it, filled below and to the right."""
+    whole = np.full((*grid, *image.shape[2:]), fill, image.dtype)
+    whole[: image.shape[0], : image.shape[1]] = image
+    return whole
+
+
+def _stack(images: Iterable[np.ndarray], grid: tuple[int, int], fill: float) -> np.ndarray:
+    return np.stack([padded(image, grid, fill) for image in images])
 
 
 def permutation(seed: int, epoch, size: int) -> jax.Array:

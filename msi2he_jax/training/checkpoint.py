@@ -34,6 +34,7 @@ FREE = (
     "name",
     "parallel",
     "data.dir",
+    "data.loader",
     "train.steps",
     "train.epochs",
     "train.steps_per_call",

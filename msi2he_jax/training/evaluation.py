@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from msi2he_jax.metrics import similarity
 from msi2he_jax.training.state import run
@@ -25,14 +26,15 @@ def make_evaluator(config: Any, graph: Any) -> Callable[..., tuple[dict, jax.Arr
         graph: `nnx.GraphDef` of the generator.
 
     Returns:
-        A function of the generator's arrays and of `msi` `[N, H, W, K]`, `histology` uint8 `[N, H,
+        A function of the generator's arrays, of `first`, the number of the first example where
+        these are a part of a split, and of `msi` `[N, H, W, K]`, `histology` uint8 `[N, H,
         W, 3]`, `tissue_mask` and `valid_mask` bool `[N, H, W]`. Scores are `[N]` float32 on images
         in [0, 1]: `ssim` and `mae` inside the section, `ssim_masked` and `mae_masked` inside the
         tissue. Images are `[N, H, W, 3]` uint8.
     """
 
     @jax.jit
-    def evaluate(params, stats, arrays):
+    def evaluate(params, stats, arrays, first=0):
         def one(example):
             number, msi, real, tissue, valid = example
             key = jax.random.fold_in(jax.random.key(config.seed), number)
@@ -45,9 +47,27 @@ def make_evaluator(config: Any, graph: Any) -> Callable[..., tuple[dict, jax.Arr
 
         names = ("msi", "histology", "tissue_mask", "valid_mask")
         inputs = [arrays[name] for name in names]
-        return jax.lax.map(one, (jnp.arange(len(inputs[0])), *inputs))
+        return jax.lax.map(one, (first + jnp.arange(len(inputs[0])), *inputs))
 
     return evaluate
+
+
+def in_parts(evaluate: Callable[..., tuple], size: int = 8) -> Callable[..., tuple]:
+    """Returns the same for a split that stays on the host, `size` examples on the device at a time.
+
+    Args:
+        evaluate: From `make_evaluator`.
+        size: Examples at a time.
+    """
+
+    def evaluate_all(params, stats, arrays):
+        found = []
+        for first in range(0, len(arrays["msi"]), size):
+            part = {name: array[first : first + size] for name, array in arrays.items()}
+            found.append(jax.device_get(evaluate(params, stats, part, first)))
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+
+    return evaluate_all
 
 
 def estimate_flow(graph: Any, params: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:

@@ -19,15 +19,15 @@ from ml_collections import ConfigDict
 
 from msi2he_jax import io_safety
 from msi2he_jax.data import loader
+from msi2he_jax.data.streaming import Stored
 from msi2he_jax.models import flops
 from msi2he_jax.training import checkpoint, evaluation, monitor, parallel, skipped
-from msi2he_jax.training.feed import Feed, resident
+from msi2he_jax.training.feed import Feed, make_feed
 from msi2he_jax.training.preparation import (
+    Data,
     build_optimizers,
     complete_config,
-    device_arrays,
     open_data,
-    sampler,
 )
 from msi2he_jax.training.recipe import make_recipe
 from msi2he_jax.training.state import (
@@ -164,9 +164,7 @@ def train_and_evaluate(
     return _outcome(run, reason, stop())
 
 
-def build_run(
-    config: ConfigDict, data: loader.Arrays, validation: loader.Arrays, report: Report
-) -> Run:
+def build_run(config: ConfigDict, data: Data, validation: loader.Arrays, report: Report) -> Run:
     """Puts the data on the devices and builds what the loop calls; compiles nothing yet."""
     devices = parallel.choose_devices(
         config.parallel, config.train.batch_size // config.train.microbatches
@@ -176,19 +174,24 @@ def build_run(
         config, build_graphs(config, devices.axis_name), optimizers, devices.axis_name
     )
     dtype = jnp.bfloat16 if config.model.dtype == "bfloat16" else jnp.float32
-    arrays = devices.place(device_arrays(config, data, dtype))
-    feed = resident(arrays, sampler(config, data.pad_value), devices)
+    feed = make_feed(config, data, devices, dtype)
+    evaluate = evaluation.make_evaluator(config, build_graphs(config).generator)
+    held = validation.device_dict(dtype)
+    if isinstance(data, Stored):  # the validation split may be large as well
+        evaluate = evaluation.in_parts(evaluate)
+    else:
+        held = devices.beside(held)
     run = Run(
         config=config,
         report=report,
         devices=devices,
         chunk=lambda length: make_chunk(recipe, feed.inside, length),
-        evaluate=evaluation.make_evaluator(config, build_graphs(config).generator),
+        evaluate=evaluate,
         validation=validation,
         clock=monitor.Clock(),
         feed=feed,
         seed=devices.place(np.uint32(config.seed)),
-        validation_arrays=devices.beside(validation.device_dict(dtype)),
+        validation_arrays=held,
         sample_ids=data.sample_ids,
     )
     run.state = create_train_state(config, *optimizers)
@@ -223,7 +226,7 @@ def train_chunk(run: Run, writer: monitor.Monitor) -> None:
     """Runs the steps up to the next event without a word to the host, and writes their means."""
     length = _length(run)
     run.clock.lap("other")
-    per_call = length if run.devices.loops else 1
+    per_call = length if run.feed.loops else 1
     compiled = run.compiled.get(per_call) or _compile(run, per_call, writer)
     with jax.transfer_guard("disallow"):
         parts, between = _steps(run, compiled, per_call, length // per_call)
@@ -253,7 +256,9 @@ def _steps(run: Run, compiled: Callable, per_call: int, calls: int) -> tuple[lis
         between += time.monotonic() - last
         inputs = run.feed.inputs(fetched, run.state.step, run.seed)
         run.state, metrics = compiled(run.state, inputs, run.seed)
-        parts.append(jax.block_until_ready(metrics) if calls > 1 else metrics)
+        parts.append(metrics)
+        # One call behind, so that the next batch is on its way while this one is learned from.
+        jax.block_until_ready(parts[-2:-1])
         last = time.monotonic()
     return parts, between
 

@@ -57,6 +57,29 @@ class Parallel:
         spread = jax.jit(self._repeat, out_shardings=self._sharding(AXIS))
         return spread(tree)
 
+    def rows(self, batch_size: int) -> slice:
+        """Returns which rows of a batch this process' devices hold."""
+        each = batch_size // len(self.devices)
+        mine = [
+            place
+            for place, device in enumerate(self.devices)
+            if device.process_index == jax.process_index()
+        ]
+        return slice(mine[0] * each, (mine[-1] + 1) * each)
+
+    def place_parts(self, batch: Any) -> Any:
+        """Copies this process' rows of a batch, numpy `[b, ...]` each, to the devices they are for.
+
+        Returns:
+            What `share` makes of a whole batch.
+        """
+        if self.mode == "pmap":
+            count = len(self.devices)
+            batch = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+        sharding = self._sharding(AXIS)
+        put = jax.make_array_from_process_local_data
+        return jax.tree.map(lambda x: put(sharding, x), batch)
+
     def beside(self, tree: Any) -> Any:
         """Copies a pytree of arrays to where `single` leaves its own, to compute with both."""
         return self.place(tree) if self.mode == "jit" else jax.device_put(tree, self.devices[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,26 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from msi2he_jax.data import loader
+from msi2he_jax.data import loader, streaming
 from msi2he_jax.data.augmentation import Augmentation
 from msi2he_jax.errors import InputError
 from msi2he_jax.models import multiple_of
 from msi2he_jax.training.optimizer import make_optimizer
 
+_ENOUGH = 0.5  # of a memory, for the data; networks and activations need the rest
+_DENSEST = 8  # times smaller may shards be than their pairs in memory
 _PADDING = {"provenance": None, "white": 255, "black": 0}
 
 
-def open_data(
-    config: ConfigDict, note: Callable[[str], None]
-) -> tuple[loader.Arrays, loader.Arrays]:
-    """Loads the training and the validation split; the former stands in for an empty latter.
+Data = loader.Arrays | streaming.Stored
+
+
+def open_data(config: ConfigDict, note: Callable[[str], None]) -> tuple[Data, loader.Arrays]:
+    """Opens the training and the validation split; the former stands in for an empty latter.
 
     Args:
         config: The whole configuration.
-        note: Told where the former stands in.
+        note: Told where the former stands in, and where and why the data are streamed or not.
 
     Raises:
         InputError: no data set there; the hint has the commands that make one.
@@ -43,17 +47,56 @@ def open_data(
         "multiple_of": multiple_of(ConfigDict({**config.model, "in_channels": 1})),
         "pad_value": _PADDING[config.data.padding],
     }
-    data = loader.load_arrays(folder, "train", **options)
+    data = _open_training(config, options, note)
     try:
         return data, loader.load_arrays(folder, "validation", **options)
     except InputError as error:
         if error.field != "validation":
             raise
         note(f"{folder}: the validation split is empty, scoring on the training split")
-        return data, data
+        streamed = isinstance(data, streaming.Stored)
+        return data, loader.load_arrays(folder, "train", **options) if streamed else data
 
 
-def complete_config(config: ConfigDict, data: loader.Arrays) -> ConfigDict:
+def _open_training(config: ConfigDict, options: dict, note: Callable[[str], None]) -> Data:
+    """The training split, in memory or left on the disk as `data.loader` says."""
+    folder, kind, why = config.data.dir, config.data.loader, "data.loader says so"
+    room = memory_for_data()
+    if kind == "auto":
+        kind, why = "device", f"{room / 2**30:.3g} GiB of memory are there for them"
+        if _DENSEST * _stored_bytes(folder, "train") > room:
+            stored = streaming.open_stored(folder, "train", **options)
+            if (size := _bytes_in_memory(stored)) > room:
+                why = f"they take {size / 2**30:.3g} GiB, and {why}"
+                note(f"{folder}: training pairs are streamed from their shards: {why}")
+                return stored
+    if kind == "stream":
+        note(f"{folder}: training pairs are streamed from their shards: {why}")
+        return streaming.open_stored(folder, "train", **options)
+    data = loader.load_arrays(folder, "train", **options)
+    size = f"{_bytes_in_memory(data) / 2**30:.3g} GiB"
+    note(f"{folder}: training pairs are kept on the device, {size}: {why}")
+    return data
+
+
+def memory_for_data() -> int:
+    """Returns how many bytes of a device's memory, or of the host's where it has none, are free
+    for training data: half of it.
+    """
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    return int(_ENOUGH * (limit or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
+
+
+def _stored_bytes(folder: str, split: str) -> int:
+    return sum(path.stat().st_size for path in Path(folder).glob(f"*-{split}.array_record*"))
+
+
+def _bytes_in_memory(data: Data) -> int:
+    """As float32 MSI, 8-bit histology and two masks on the common grid."""
+    return len(data) * data.grid[0] * data.grid[1] * (4 * data.channels + 3 + 2)
+
+
+def complete_config(config: ConfigDict, data: Data) -> ConfigDict:
     """Fills in what only the data tell, and checks the sizes the networks must fit.
 
     Raises:
@@ -61,14 +104,14 @@ def complete_config(config: ConfigDict, data: loader.Arrays) -> ConfigDict:
             discriminator or for the loss.
     """
     config = config.copy_and_resolve_references()
-    channels = data.msi.shape[-1]
+    channels = data.channels
     if config.model.in_channels not in (0, channels):
         why = f"is {config.model.in_channels}, the data in {config.data.dir} have {channels}"
         raise InputError("config", "model.in_channels", why, "0 takes what the data have")
     config.model.in_channels = channels
     if config.train.epochs:
         config.train.steps = config.train.epochs * steps_per_epoch(config, len(data))
-    side = min(data.msi.shape[1:3])
+    side = min(data.grid)
     _check_sizes(config, min(side, config.data.crop_px or side))
     return config
 
@@ -94,13 +137,12 @@ def steps_per_epoch(config: ConfigDict, examples: int) -> int:
     return max(1, examples // config.train.batch_size)
 
 
-def device_arrays(config: ConfigDict, data: loader.Arrays, dtype: Any) -> dict[str, np.ndarray]:
-    """Returns the arrays to draw batches from; `weight` `[N]` where examples weigh unequally."""
-    arrays = data.device_dict(dtype)
-    if config.loss.tissue_power:
-        fraction = data.tissue_mask.mean(axis=(1, 2)) ** config.loss.tissue_power
-        arrays["weight"] = (fraction / max(fraction.mean(), 1e-6)).astype(np.float32)
-    return arrays
+def example_weights(config: ConfigDict, data: Data) -> dict[str, np.ndarray]:
+    """Returns `weight`, float32 `[N]` with a mean of 1, where examples weigh unequally."""
+    if not config.loss.tissue_power:
+        return {}
+    fraction = data.tissue_fraction**config.loss.tissue_power
+    return {"weight": (fraction / max(fraction.mean(), 1e-6)).astype(np.float32)}
 
 
 def build_optimizers(config: ConfigDict, examples: int) -> tuple[Any, Any]:
@@ -122,15 +164,24 @@ def sampler(config: ConfigDict, pad_value: int = 255) -> Callable[..., dict[str,
         config: The whole configuration.
         pad_value: 0..255, of the histology beyond its border.
     """
-    augment = config.data.augment
+    size, how = config.train.batch_size, _variation(config, pad_value)
     return lambda arrays, step, seed: loader.sample_batch(
-        arrays,
-        step=step,
-        seed=seed,
-        batch_size=config.train.batch_size,
-        crop_px=config.data.crop_px,
-        flip=augment != "none",
-        rotate=augment == "dihedral",
-        augmentation=Augmentation(**config.augmentation),
-        pad_value=pad_value,
+        arrays, step=step, seed=seed, batch_size=size, **how
     )
+
+
+def varier(config: ConfigDict, pad_value: int = 255) -> Callable[..., dict[str, jax.Array]]:
+    """Returns the same from a batch that was picked elsewhere, or from a part of one."""
+    how = _variation(config, pad_value)
+    return lambda batch, step, seed: loader.vary_batch(batch, seed=seed, **how)
+
+
+def _variation(config: ConfigDict, pad_value: int) -> dict[str, Any]:
+    augment = config.data.augment
+    return {
+        "crop_px": config.data.crop_px,
+        "flip": augment != "none",
+        "rotate": augment == "dihedral",
+        "augmentation": Augmentation(**config.augmentation),
+        "pad_value": pad_value,
+    }

@@ -92,9 +92,9 @@ def test_images_too_small(config, options, words):
 def test_examples_weigh_as_their_tissue(config, data_dir):
     arrays = _arrays(config)
     arrays.tissue_mask[:3, :8] = False
-    assert "weight" not in preparation.device_arrays(config, arrays, np.float32)
+    assert preparation.example_weights(config, arrays) == {}
     config.loss.tissue_power = 1.0
-    placed = preparation.device_arrays(config, arrays, np.float32)
+    placed = arrays.device_dict() | preparation.example_weights(config, arrays)
     np.testing.assert_allclose(placed["weight"], np.repeat([2 / 3, 4 / 3], 3), rtol=1e-6)
     drawn = preparation.sampler(config)(jax.tree.map(np.asarray, placed), 0, 0)
     np.testing.assert_array_equal(drawn["weight"], placed["weight"][np.asarray(drawn["index"])])
