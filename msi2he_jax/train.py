@@ -22,6 +22,7 @@ the last batch.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -46,6 +47,14 @@ flags.DEFINE_bool(
     "deterministic",
     False,
     "Let a GPU take only operations whose result never varies, slower ones at times; a CPU does.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "coordinator",
+    None,
+    "Share each batch with other processes that are given the same command: auto under SLURM, Open "
+    "MPI and on Cloud TPUs, else HOST:PORT,COUNT,INDEX (of the first; how many; this one's number, "
+    "from 0). Needs --config.parallel=jit and folders that all of them see.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME if absent.", flag_values=FLAGS)
@@ -98,19 +107,35 @@ def run(values: flags.FlagValues, args: list[str], *, overrides: Sequence[tuple[
     workdir = values["workdir"].value or f"runs/{config.name}"
     if values["deterministic"].value:  # Read when a device is first used, which is later.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DETERMINISTIC}".strip()
-    from msi2he_jax.training import loop
+    from msi2he_jax.training import loop, processes
     from msi2he_jax.training.interrupt import stop_requests
     from msi2he_jax.training.parallel import use_compilation_cache
 
+    if values["coordinator"].value:
+        processes.join(values["coordinator"].value)
     use_compilation_cache()
-    with _Bar(config) as bar, stop_requests() as stop:
+    with _ending_alone(), _Bar(config) as bar, stop_requests() as stop:
         report = loop.Report(bar.note, bar.total, bar.progress)
+        report = report if processes.is_first() else loop.Report()
         options = {"report": report, "stop": stop, "begin": _beginning(config)}
         outcome = loop.train_and_evaluate(config, workdir, **options)
-    print(_summary(outcome, workdir, config))
+    if processes.is_first():
+        print(_summary(outcome, workdir, config))
     if outcome.reason == "not finite":
         return _NOT_FINITE
     return _EXIT[outcome.signal] if outcome.reason == "signal" else cli.DONE
+
+
+@contextlib.contextmanager
+def _ending_alone():
+    """Of several processes the one that fails ends at once, with its own exit code."""
+    from msi2he_jax.training import processes
+
+    try:
+        yield
+    except Exception as error:
+        processes.end_alone(cli.USER_ERROR if isinstance(error, InputError) else 1)
+        raise
 
 
 def _beginning(config):

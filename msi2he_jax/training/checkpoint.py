@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 from msi2he_jax import config as configs
 from msi2he_jax import io_safety
 from msi2he_jax.errors import InputError
+from msi2he_jax.training import processes
 from msi2he_jax.training.state import TrainState, build_graphs, parameter_shapes
 
 KINDS = ("latest", "best")
@@ -83,9 +84,22 @@ class Restored:
 
 @contextlib.contextmanager
 def managers(run_dir: str | os.PathLike) -> Iterator[dict[str, ocp.CheckpointManager]]:
-    """Yields the two managers of a run by kind; on leaving waits for what is being written."""
+    """Yields the two managers of a run by kind; on leaving waits for what is being written.
+
+    A process that is not the first has none, `None` each: every process has the whole state.
+    """
+    if not processes.is_first():
+        yield dict.fromkeys(KINDS)
+        return
     root = Path(run_dir).resolve() / "checkpoints"
-    options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}, barrier_sync_key_prefix="run"
+    )
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=2, create=False, multiprocessing_options=alone
+    )
+    for kind in KINDS:
+        (root / kind).mkdir(parents=True, exist_ok=True)
     opened = {kind: ocp.CheckpointManager(root / kind, options=options) for kind in KINDS}
     _quieten()
     try:
@@ -133,7 +147,7 @@ def _seal(manager: ocp.CheckpointManager) -> None:
         manager.wait_until_finished()
         for step in manager.all_steps():
             folder = Path(manager.directory) / str(step)
-            if jax.process_index() == 0 and not (folder / io_safety.HASHES).exists():
+            if not (folder / io_safety.HASHES).exists():
                 io_safety.write_hashes(folder)
     except InputError:
         raise
@@ -144,7 +158,7 @@ def _seal(manager: ocp.CheckpointManager) -> None:
 
 
 def save(
-    manager: ocp.CheckpointManager,
+    manager: ocp.CheckpointManager | None,
     state: TrainState,
     notes: dict[str, Any],
     *,
@@ -153,7 +167,7 @@ def save(
     """Begins to write a state under its step; does nothing where that step is there already.
 
     Args:
-        manager: Of the kind wanted, from `managers`.
+        manager: Of the kind wanted, from `managers`; None writes nothing.
         state: One copy, not a replicated one.
         notes: What the loop must remember; JSON.
         for_inference: Whether only what `restore_generator` reads is kept: no optimisers, no
@@ -162,6 +176,8 @@ def save(
     Raises:
         InputError: an earlier one, written meanwhile, could not be.
     """
+    if manager is None:
+        return
     _seal(manager)
     named = _named(state)
     if for_inference:

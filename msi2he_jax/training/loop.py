@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import shutil
 import time
 import warnings
 from collections.abc import Callable
@@ -13,31 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from msi2he_jax import io_safety
-from msi2he_jax.data import loader
-from msi2he_jax.data.streaming import Stored
 from msi2he_jax.models import flops
-from msi2he_jax.training import checkpoint, evaluation, monitor, parallel, skipped
-from msi2he_jax.training.feed import Feed, make_feed
+from msi2he_jax.training import checkpoint, evaluation, monitor, parallel, processes, skipped
 from msi2he_jax.training.preparation import (
-    Data,
-    build_optimizers,
     complete_config,
     open_data,
 )
-from msi2he_jax.training.recipe import make_recipe
+from msi2he_jax.training.run import Report, Run, build_run, prepare_folder, resume
 from msi2he_jax.training.state import (
     Graphs,
     TrainState,
     build_graphs,
-    create_train_state,
     inference_arrays,
 )
-from msi2he_jax.training.step import make_chunk
 
 MOST_SKIPPED = 10  # steps in a row that are not finite before the run is given up
 MOST_SILENT_S = 5.0  # s between two words of progress, where a call is a single step
@@ -69,44 +59,6 @@ class Outcome:
     outside_share: float = 0.0
     train_s: float = 0.0
     steps: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Where the loop says what it does.
-
-    Attributes:
-        note: Takes a line.
-        total: Takes the number of steps asked for, once.
-        progress: Takes the step and its values, per chunk.
-    """
-
-    note: Callable[[str], None] = lambda line: None
-    total: Callable[[int], None] = lambda steps: None
-    progress: Callable[[int, dict[str, float]], None] = lambda step, values: None
-
-
-@dataclasses.dataclass
-class Run:
-    """A run in progress: what was built once, and what changes between chunks."""
-
-    config: ConfigDict
-    report: Report
-    devices: parallel.Parallel
-    chunk: Callable[[int], Callable]
-    evaluate: Callable
-    validation: loader.Arrays
-    clock: monitor.Clock
-    feed: Feed
-    seed: jax.Array
-    validation_arrays: dict[str, jax.Array]
-    sample_ids: tuple[str, ...]
-    state: TrainState | None = None
-    step: int = 0
-    best: float | None = None
-    stale: int = 0
-    told: int = 0
-    compiled: dict[int, Callable] = dataclasses.field(default_factory=dict)
 
 
 def train_and_evaluate(
@@ -145,8 +97,9 @@ def train_and_evaluate(
     saved = resume(run, workdir)
     if _over(run):
         return _outcome(run, "already finished")
-    with checkpoint.managers(workdir) as managers, monitor.Monitor(workdir, saved) as writer:
-        reason = None
+    writer = monitor.Monitor(workdir, saved) if processes.is_first() else monitor.Silent()
+    with checkpoint.managers(workdir) as managers, writer:
+        reason = signal = None
         run.clock.lap("start")
         while reason is None:
             train_chunk(run, writer)
@@ -155,71 +108,14 @@ def train_and_evaluate(
             if _due(run, "image_every"):
                 writer.image(run.step, pictures(run))
                 run.clock.lap("pictures")
-            reason = _reason(run, stop())
+            signal = processes.any_signal(stop())
+            reason = _reason(run, signal)
             if reason or _due(run, "checkpoint_every"):
                 checkpoint.save(managers["latest"], run.devices.single(run.state), _notes(run))
                 run.clock.lap("checkpoint")
     if reason == "not finite":
         _keep_last_batch(run, workdir)
-    return _outcome(run, reason, stop())
-
-
-def build_run(config: ConfigDict, data: Data, validation: loader.Arrays, report: Report) -> Run:
-    """Puts the data on the devices and builds what the loop calls; compiles nothing yet."""
-    devices = parallel.choose_devices(
-        config.parallel, config.train.batch_size // config.train.microbatches
-    )
-    optimizers = build_optimizers(config, len(data))
-    recipe = make_recipe(
-        config, build_graphs(config, devices.axis_name), optimizers, devices.axis_name
-    )
-    dtype = jnp.bfloat16 if config.model.dtype == "bfloat16" else jnp.float32
-    feed = make_feed(config, data, devices, dtype)
-    evaluate = evaluation.make_evaluator(config, build_graphs(config).generator)
-    held = validation.device_dict(dtype)
-    if isinstance(data, Stored):  # the validation split may be large as well
-        evaluate = evaluation.in_parts(evaluate)
-    else:
-        held = devices.beside(held)
-    run = Run(
-        config=config,
-        report=report,
-        devices=devices,
-        chunk=lambda length: make_chunk(recipe, feed.inside, length),
-        evaluate=evaluate,
-        validation=validation,
-        clock=monitor.Clock(),
-        feed=feed,
-        seed=devices.place(np.uint32(config.seed)),
-        validation_arrays=held,
-        sample_ids=data.sample_ids,
-    )
-    run.state = create_train_state(config, *optimizers)
-    return run
-
-
-def prepare_folder(workdir: str | os.PathLike, config: ConfigDict) -> None:
-    """Writes `config.json` and copies the data's `provenance.json` into the run's folder."""
-    io_safety.write_json(Path(workdir) / "config.json", config.to_dict())
-    with io_safety.atomic_file(Path(workdir) / "provenance.json") as temporary:
-        shutil.copyfile(Path(config.data.dir) / "provenance.json", temporary)
-
-
-def resume(run: Run, workdir: str | os.PathLike) -> int:
-    """Takes up the newest whole checkpoint, if any; returns its step, 0 where there is none."""
-    folder = Path(workdir) / "checkpoints" / "latest"
-    saved, faults = checkpoint.read_newest(folder)
-    for fault in faults:
-        run.report.note(fault)
-    for kind in checkpoint.KINDS:
-        checkpoint.set_aside(folder.with_name(kind), saved.step if saved else -1)
-    if saved:
-        run.state = checkpoint.fill(run.state, saved.arrays)
-        run.step, run.best, run.stale = saved.step, saved.notes["best"], saved.notes["stale"]
-        run.clock = monitor.Clock(saved.notes["spent_s"])
-        run.report.note(f"{workdir}: resuming at step {saved.step}")
-    run.state = run.devices.place(run.state)
-    return run.step
+    return _outcome(run, reason, signal)
 
 
 def train_chunk(run: Run, writer: monitor.Monitor) -> None:
@@ -251,7 +147,8 @@ def _steps(run: Run, compiled: Callable, per_call: int, calls: int) -> tuple[lis
     """
     parts, between = [], 0.0
     begin = last = time.monotonic()
-    while len(parts) < calls and last - begin < MOST_SILENT_S:
+    patience = MOST_SILENT_S if jax.process_count() == 1 else math.inf  # all make as many calls
+    while len(parts) < calls and last - begin < patience:
         fetched = run.feed.fetch(run.step + len(parts) * per_call)
         between += time.monotonic() - last
         inputs = run.feed.inputs(fetched, run.state.step, run.seed)
@@ -276,7 +173,9 @@ def _tell_skipped(run: Run, writer: monitor.Monitor, flags: np.ndarray) -> None:
 
 def _keep_last_batch(run: Run, workdir: str | os.PathLike) -> None:
     samples = skipped.samples_of(run.step, run.config, run.sample_ids)
-    batch = jax.device_get(run.devices.gathered(_last_batch(run)))
+    batch = jax.device_get(run.devices.gathered(processes.whole(_last_batch(run))))
+    if not processes.is_first():
+        return
     path = skipped.write_batch(workdir, run.step, samples, batch)
     run.report.note(f"{path}: the batch that could not be learned from last")
 
@@ -315,7 +214,9 @@ def validate(run: Run, managers: dict[str, Any], writer: monitor.Monitor) -> Non
     """Scores the validation split and keeps the state as the best where it is."""
     state, name = run.devices.single(run.state), run.config.train.best_metric
     scores, _ = run.evaluate(*inference_arrays(state), run.validation_arrays)
-    means = {key: _finite_mean(value) for key, value in jax.device_get(scores).items()}
+    scores = jax.device_get(scores)
+    means = processes.of_first(np.array([_finite_mean(scores[key]) for key in scores]))
+    means = dict(zip(scores, means.tolist(), strict=True))
     run.stale += 1
     if evaluation.is_better(name, means[name], run.best):
         run.best, run.stale = means[name], 0

@@ -85,6 +85,25 @@ class Monitor:
         self.close()
 
 
+class Silent:
+    """Writes nothing: what a process has that is not the first."""
+
+    def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Passes over it."""
+
+    def skipped(self, step: int, samples: list[str]) -> None:
+        """Passes over it."""
+
+    def image(self, step: int, grid: np.ndarray) -> None:
+        """Passes over it."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_) -> None:
+        """Has nothing to close."""
+
+
 def _drop_after(path: Path, step: int) -> None:
     """Removes lines of later steps, and a last line cut short by a crash."""
     if not path.is_file():

@@ -73,12 +73,16 @@ class Parallel:
         Returns:
             What `share` makes of a whole batch.
         """
+        return jax.tree.map(self._from_parts, batch)
+
+    def _from_parts(self, x: np.ndarray) -> jax.Array:
+        mine = [each for each in self.devices if each.process_index == jax.process_index()]
+        many = len(self.devices) // len(mine)  # processes
         if self.mode == "pmap":
-            count = len(self.devices)
-            batch = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
-        sharding = self._sharding(AXIS)
-        put = jax.make_array_from_process_local_data
-        return jax.tree.map(lambda x: put(sharding, x), batch)
+            x = x.reshape(len(mine), -1, *x.shape[1:])
+        parts = [jax.device_put(*each) for each in zip(np.split(x, len(mine)), mine, strict=True)]
+        shape = (many * x.shape[0], *x.shape[1:])
+        return jax.make_array_from_single_device_arrays(shape, self._sharding(AXIS), parts)
 
     def beside(self, tree: Any) -> Any:
         """Copies a pytree of arrays to where `single` leaves its own, to compute with both."""
@@ -179,33 +183,6 @@ def use_compilation_cache() -> None:
     folder = os.environ.get("MSI2HE_CACHE") or os.path.expanduser("~/.cache/msi2he_jax")
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-def join_processes(
-    coordinator: str | None = None, count: int | None = None, index: int | None = None
-) -> int:
-    """Joins the processes of one computation, one per host; to be called before any other jax call.
-
-    Args:
-        coordinator: `HOST:PORT` of the first process; None where jax can tell (SLURM, Open MPI,
-            Cloud TPU).
-        count: Processes in all; None likewise.
-        index: This one's number, from 0; None likewise.
-
-    Returns:
-        This process' number.
-
-    Raises:
-        InputError: the processes did not find each other, or jax cannot tell how to.
-    """
-    # Only what differs from host to host is not detected: on CPUs the collectives are gloo's.
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    try:
-        jax.distributed.initialize(coordinator, count, index)
-    except (RuntimeError, ValueError) as error:
-        why = f"does not lead to {count or 'the other'} processes: {str(error).splitlines()[0]}"
-        raise InputError("coordinator", "", why, "HOST:PORT, COUNT and INDEX") from error
-    return jax.process_index()
 
 
 def choose_devices(mode: str, batch_size: int) -> Parallel:

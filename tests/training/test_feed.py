@@ -4,46 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from msi2he_jax.data.builder import write_dataset
 from msi2he_jax.training import checkpoint, evaluation, loop, preparation, state
 from tests.training.conftest import CHANNELS, tiny_arrays
-
-
-@pytest.fixture
-def stored(config, tmp_path, monkeypatch):
-    """The tiny configuration on pairs that are on the disk."""
-    monkeypatch.undo()
-    mz = list(np.arange(CHANNELS) + 100.0)
-    provenance = {
-        "format": "msi2he_jax pairs 1",
-        **{name: {} for name in ("axis", "rebin", "grid")},
-        "peaks": {name: mz for name in ("mz", "lower", "upper", "height")},
-        "normalization": "none",
-        "scaling": {"transform": "none", "scale": [1.0] * CHANNELS},
-        "pad_value": 255,
-    }
-    splits = {"train": tiny_arrays(6, 0), "validation": tiny_arrays(2, 1)}
-    examples = {name: lambda data=data: list(_examples(data)) for name, data in splits.items()}
-    write_dataset(tmp_path / "stored", examples, provenance)
-    config.data.dir = str(tmp_path / "stored")
-    config.augmentation.rotation_deg = 10.0
-    config.loss.tissue_power = 1.0
-    return config
-
-
-def _examples(data):
-    for number in range(len(data)):
-        yield {
-            "sample_id": data.sample_ids[number],
-            "group_id": data.group_ids[number],
-            "msi": data.msi[number],
-            "histology": data.histology[number],
-            "view": data.view[number],
-            "msi_mask": data.valid_mask[number],
-            "tissue_mask": data.tissue_mask[number],
-            "msi_to_histology": np.eye(3),
-            "um_per_px": 50.0,
-        }
 
 
 def _run(config, folder, **keys):

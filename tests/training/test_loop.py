@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from msi2he_jax.data import loader
 from msi2he_jax.errors import InputError
 from msi2he_jax.training import checkpoint, loop
 from msi2he_jax.training.interrupt import stop_requests
@@ -135,14 +136,14 @@ def test_a_signal_saves_and_stops(unet, tmp_path, number):
 
 
 def test_losses_that_stay_infinite_end_the_run(unet, data_dir, tmp_path):
-    for arrays in loop.loader.load_arrays.splits.values():
+    for arrays in loader.load_arrays.splits.values():
         arrays.msi[:] = np.nan
     unet.train.update({"steps": 40, "steps_per_call": 10})
     outcome = loop.train_and_evaluate(unet, tmp_path / "run")
     assert outcome.reason == "not finite" and outcome.step < 40
     saved = _weights(tmp_path / "run")
     assert all(np.isfinite(array).all() for array in saved.arrays.values())
-    names = loop.loader.load_arrays.splits["train"].sample_ids
+    names = loader.load_arrays.splits["train"].sample_ids
     with np.load(tmp_path / "run" / "not_finite.npz") as dumped:
         assert dumped["step"] == outcome.step and np.isnan(dumped["msi"]).all()
         assert dumped["sample_ids"].tolist() == [names[index] for index in dumped["index"]]
@@ -151,7 +152,7 @@ def test_losses_that_stay_infinite_end_the_run(unet, data_dir, tmp_path):
 
 def test_one_poisoned_sample_is_skipped_named_and_counted(unet, tmp_path):
     """The run is the one without its updates: finite to the end, and told of by name."""
-    arrays, notes = loop.loader.load_arrays.splits["train"], []
+    arrays, notes = loader.load_arrays.splits["train"], []
     arrays.msi[3, 5, 5, 0] = np.nan
     unet.train.update({"steps": 60, "steps_per_call": 6})
     unet.data.augment = "none"
@@ -171,7 +172,7 @@ def test_one_poisoned_sample_is_skipped_named_and_counted(unet, tmp_path):
 
 
 def test_empty_validation_split_is_said(unet, tmp_path):
-    del loop.loader.load_arrays.splits["validation"]
+    del loader.load_arrays.splits["validation"]
     unet.train.steps = 2
     notes = []
     loop.train_and_evaluate(unet, tmp_path / "run", report=loop.Report(note=notes.append))

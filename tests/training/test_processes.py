@@ -1,22 +1,24 @@
 """Two processes that share a batch give the gradient of one: all together, on this machine."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.training import parallel
+from msi2he_jax.training import checkpoint, loop, parallel, processes
 from tests.training.test_parallel import PROGRAM
 
 # The same gradients as between devices, but that the devices are four in each of two processes.
 JOIN = """
 import sys
-from msi2he_jax.training import parallel
-assert parallel.join_processes(sys.argv[1], 2, int(sys.argv[2])) == int(sys.argv[2])
+from msi2he_jax.training import parallel, processes
+assert processes.join_processes(sys.argv[1], 2, int(sys.argv[2])) == int(sys.argv[2])
 """
 PLACES = {
     "jax.devices()[:1]": "jax.local_devices()[:1]",
@@ -32,24 +34,88 @@ def _program() -> str:
     return JOIN + program
 
 
-def test_two_processes_give_the_gradient_of_one():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+def _both(commands, devices: int, code: int = 0) -> list[tuple[str, str]]:
+    """Runs two programs at a time, each with so many devices; returns what they said."""
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    command = [sys.executable, "-c", _program(), address]
-    both = [
-        subprocess.Popen([*command, str(index)], env=os.environ | flags, **pipes)
-        for index in (0, 1)
-    ]
+    environment = os.environ | flags | {"JAX_PLATFORMS": "cpu"}
+    both = [subprocess.Popen(command, env=environment, **pipes) for command in commands]
     try:
-        said = [process.communicate(timeout=240) for process in both]
+        said = [process.communicate(timeout=100) for process in both]
     finally:
         for process in both:
             process.kill()
-    assert [process.returncode for process in both] == [0, 0], said
+    assert [process.returncode for process in both] == [code, code], said
+    return said
+
+
+def _address() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_two_processes_give_the_gradient_of_one():
+    command = [sys.executable, "-c", _program(), _address()]
+    said = _both([[*command, str(index)] for index in (0, 1)], devices=4)
     assert [out.splitlines()[-1] for out, _ in said] == ["jit agrees"] * 2  # gloo talks before
+
+
+def _train_both(
+    config, run, steps: int, loader: str, *more: str, code: int = 0
+) -> list[tuple[str, str]]:
+    """Trains in two processes of one device each."""
+    keys = [f"--config.train.steps={steps}", f"--config.data.loader={loader}", *more]
+    command = [sys.executable, "-m", "msi2he_jax.train", f"--config={config}", f"--workdir={run}"]
+    address = _address()
+    return _both(
+        [[*command, *keys, f"--coordinator={address},2,{index}"] for index in (0, 1)],
+        devices=1,
+        code=code,
+    )
+
+
+def _losses(run) -> np.ndarray:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    names = "adversarial", "discriminator", "reconstruction"
+    return np.array([[x[n] for n in names] for x in lines if x["split"] == "train"])
+
+
+def test_two_processes_train_as_one_and_go_on(stored, tmp_path):
+    """The first writes and speaks; stopped and streamed, the run is the one from memory."""
+    config = tmp_path / "config.json"
+    config.write_text(stored.to_json())
+    said = _train_both(config, tmp_path / "whole", 4, "device")
+    assert "finished at step 4" in said[0][0] and "finished" not in said[1][0]
+    assert "step" not in said[1][1]
+    _train_both(config, tmp_path / "parts", 2, "stream")
+    assert "resuming at step 2" in _train_both(config, tmp_path / "parts", 4, "stream")[0][1]
+    kept = [
+        checkpoint.read_newest(tmp_path / name / "checkpoints" / "latest")[0]
+        for name in ("whole", "parts")
+    ]
+    assert kept[0].step == 4
+    assert checkpoint.digest(kept[0].arrays) == checkpoint.digest(kept[1].arrays)
+    said = _train_both(config, tmp_path / "whole", 4, "stream", "--config.seed=7", code=2)
+    assert all("seed: is 0 in the run that is there" in stderr for _, stderr in said)
+    stored.train.steps = 4
+    loop.train_and_evaluate(stored, tmp_path / "one")
+    np.testing.assert_allclose(_losses(tmp_path / "whole"), _losses(tmp_path / "one"), rtol=1e-3)
+
+
+def test_a_signal_and_a_decision_are_those_of_all():
+    """With one process they are its own."""
+    assert processes.any_signal(None) is None and processes.any_signal(15) == 15
+    np.testing.assert_array_equal(processes.of_first(np.arange(3)), np.arange(3))
+    assert processes.is_first()
+
+
+@pytest.mark.parametrize("words", ["here", "host:1", "host:1,2", "host:1,2,x", "host,2,0"])
+def test_a_coordinator_that_is_none(words):
+    with pytest.raises(InputError, match="expected auto or HOST:PORT,COUNT,INDEX"):
+        processes.join(words)
+    with pytest.raises(InputError, match="the last is number 1"):
+        processes.join("host:1,2,2")
 
 
 def test_pmap_is_for_one_process(monkeypatch):
@@ -64,4 +130,4 @@ def test_a_process_that_cannot_join_says_so(monkeypatch):
 
     monkeypatch.setattr(jax.distributed, "initialize", refuse)
     with pytest.raises(InputError, match="the other processes: coordinator_address should"):
-        parallel.join_processes()
+        processes.join_processes()

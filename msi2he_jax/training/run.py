@@ -1,0 +1,127 @@
+"""A run in progress: built from its configuration and data, or taken up where it was left."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from msi2he_jax import io_safety
+from msi2he_jax.data import loader
+from msi2he_jax.data.streaming import Stored
+from msi2he_jax.training import checkpoint, evaluation, monitor, parallel, processes
+from msi2he_jax.training.feed import Feed, make_feed
+from msi2he_jax.training.preparation import Data, build_optimizers
+from msi2he_jax.training.recipe import make_recipe
+from msi2he_jax.training.state import TrainState, build_graphs, create_train_state
+from msi2he_jax.training.step import make_chunk
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Where the loop says what it does.
+
+    Attributes:
+        note: Takes a line.
+        total: Takes the number of steps asked for, once.
+        progress: Takes the step and its values, per chunk.
+    """
+
+    note: Callable[[str], None] = lambda line: None
+    total: Callable[[int], None] = lambda steps: None
+    progress: Callable[[int, dict[str, float]], None] = lambda step, values: None
+
+
+@dataclasses.dataclass
+class Run:
+    """A run in progress: what was built once, and what changes between chunks."""
+
+    config: ConfigDict
+    report: Report
+    devices: parallel.Parallel
+    chunk: Callable[[int], Callable]
+    evaluate: Callable
+    validation: loader.Arrays
+    clock: monitor.Clock
+    feed: Feed
+    seed: jax.Array
+    validation_arrays: dict[str, jax.Array]
+    sample_ids: tuple[str, ...]
+    state: TrainState | None = None
+    step: int = 0
+    best: float | None = None
+    stale: int = 0
+    told: int = 0
+    compiled: dict[int, Callable] = dataclasses.field(default_factory=dict)
+
+
+def build_run(config: ConfigDict, data: Data, validation: loader.Arrays, report: Report) -> Run:
+    """Puts the data on the devices and builds what the loop calls; compiles nothing yet."""
+    devices = parallel.choose_devices(
+        config.parallel, config.train.batch_size // config.train.microbatches
+    )
+    optimizers = build_optimizers(config, len(data))
+    recipe = make_recipe(
+        config, build_graphs(config, devices.axis_name), optimizers, devices.axis_name
+    )
+    dtype = jnp.bfloat16 if config.model.dtype == "bfloat16" else jnp.float32
+    feed = make_feed(config, data, devices, dtype)
+    evaluate = evaluation.make_evaluator(config, build_graphs(config).generator)
+    held = validation.device_dict(dtype)
+    if isinstance(data, Stored):  # the validation split may be large as well
+        evaluate = evaluation.in_parts(evaluate)
+    else:
+        held = devices.beside(held)
+    run = Run(
+        config=config,
+        report=report,
+        devices=devices,
+        chunk=lambda length: make_chunk(recipe, feed.inside, length),
+        evaluate=evaluate,
+        validation=validation,
+        clock=monitor.Clock(),
+        feed=feed,
+        seed=devices.place(np.uint32(config.seed)),
+        validation_arrays=held,
+        sample_ids=data.sample_ids,
+    )
+    run.state = create_train_state(config, *optimizers)
+    return run
+
+
+def prepare_folder(workdir: str | os.PathLike, config: ConfigDict) -> None:
+    """Writes `config.json` and copies the data's `provenance.json` into the run's folder.
+
+    Of several processes the first does, when all have seen what was there before.
+    """
+    processes.wait("before the run's folder is written")
+    if not processes.is_first():
+        return
+    io_safety.write_json(Path(workdir) / "config.json", config.to_dict())
+    with io_safety.atomic_file(Path(workdir) / "provenance.json") as temporary:
+        shutil.copyfile(Path(config.data.dir) / "provenance.json", temporary)
+
+
+def resume(run: Run, workdir: str | os.PathLike) -> int:
+    """Takes up the newest whole checkpoint, if any; returns its step, 0 where there is none."""
+    folder = Path(workdir) / "checkpoints" / "latest"
+    saved, faults = checkpoint.read_newest(folder)
+    for fault in faults:
+        run.report.note(fault)
+    processes.wait("all have read the checkpoint")
+    for kind in checkpoint.KINDS if processes.is_first() else ():
+        checkpoint.set_aside(folder.with_name(kind), saved.step if saved else -1)
+    if saved:
+        run.state = checkpoint.fill(run.state, saved.arrays)
+        run.step, run.best, run.stale = saved.step, saved.notes["best"], saved.notes["stale"]
+        run.clock = monitor.Clock(saved.notes["spent_s"])
+        run.report.note(f"{workdir}: resuming at step {saved.step}")
+    run.state = run.devices.place(run.state)
+    return run.step
