@@ -87,8 +87,8 @@ def main(gpu: bool = False) -> None:
         "SSIM Gaussian 11x11, 1024 px": lambda: ssim_table(1024, few, gaussian=True),
         "MI 256 bins, 256 px": lambda: mi_table(256, many),
     }
-    tables, missing = harness.run_tables(jobs, 90 if gpu else 1e9)
-    print(harness.save("metrics", tables, missing))
+    keep = functools.partial(harness.save, "metrics")
+    print(keep(*harness.run_tables(jobs, 90 if gpu else 1e9, keep)))
 
 
 if __name__ == "__main__":

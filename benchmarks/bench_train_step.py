@@ -7,7 +7,8 @@ not depend on them. `mfu` is the formula's FLOPs against the matrix product meas
 
   --full         the published widths, at 256 px
   --gpu          what is made for one GPU: bf16, batches 1 to 64, memory up to 1024 px
-  --memory       memory of the compiled step alone: batch 1, 16, 64 at 256, 512, 1024 px
+  --memory       memory of the compiled step alone: batch 1, 16, 64 at 256, 512, 1024 px, and what
+                 gradients keep of each batch without and with rematerialisation
   --peer=torch   PyTorch (eager, compiled, channels_last, bf16) in turn with ours; on a CPU float32
                  and eager alone: bf16 has no fast kernels there
   --budget_s=S   begins no table later than this
@@ -16,7 +17,10 @@ not depend on them. `mfu` is the formula's FLOPs against the matrix product meas
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -28,6 +32,8 @@ from benchmarks import harness
 from benchmarks.harness import Variant
 from msi2he_jax.config import default_config
 from msi2he_jax.models import flops
+from msi2he_jax.training import step
+from msi2he_jax.training.objectives import judge_objective
 from msi2he_jax.training.optimizer import make_optimizer
 from msi2he_jax.training.parallel import Parallel, planned_cost
 from msi2he_jax.training.recipe import make_recipe
@@ -44,6 +50,7 @@ TORCH = {  # name -> options of torch_peer.step
     "compiled, channels_last, bf16": {"compiled": True, "channels_last": True, "bf16": True},
 }
 SIZES_PX, BATCHES = (256, 512, 1024), (1, 16, 64)
+REMAT = ("none", "activations", "networks")
 
 
 def config_of(features: int, depth: int, lowering: str = "auto", dtype: str = "float32"):
@@ -159,16 +166,65 @@ def forced_scaling_table(count: int = 8) -> dict:
 
 
 def memory_rows(features: int, depth: int, dtype: str, places: list[tuple[int, int]]) -> list[dict]:
-    """Returns what a compiled step plans to use, by (px, batch); nothing is run."""
+    """Returns what a step plans to use and its gradients keep, by (px, batch); nothing is run.
+
+    XLA's CPU compiler undoes rematerialisation, so that there only the plain step is compiled.
+    """
     rows = []
-    for side, size in places:
-        shapes = {"msi": (size, side, side, CHANNELS), "image": (size, side, side, 3)}
-        batch = {name: jax.ShapeDtypeStruct(x, np.float32) for name, x in shapes.items()}
-        executable, _, seconds = compiled_step(config_of(features, depth, "auto", dtype), batch)
-        row = {"side_px": side, "batch": size, "compile_s": seconds, **planned_cost(executable)}
+    for remat, (side, size) in itertools.product(REMAT, places):
+        config = config_of(features, depth, "auto", dtype)
+        config.train.remat = remat
+        row = {"remat": remat, "side_px": side, "batch": size}
+        row["kept_gib"] = kept_gib(config, shapes_of(size, side))
+        if remat == "none" or jax.default_backend() != "cpu":
+            executable, _, seconds = compiled_step(config, shapes_of(size, side))
+            row |= {"compile_s": seconds, **planned_cost(executable)}
         rows.append(row)
-        print("{side_px} px, batch {batch}: {planned_gib:.2f} GiB".format(**row), flush=True)
+        print(row, flush=True)
     return rows
+
+
+def shapes_of(size: int, side: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shapes and dtypes of a batch."""
+    shapes = {"msi": (size, side, side, CHANNELS), "image": (size, side, side, 3)}
+    return {name: jax.ShapeDtypeStruct(x, np.float32) for name, x in shapes.items()}
+
+
+def kept_gib(config, batch: dict) -> float:
+    """Returns how much the generator's and the discriminator's gradients keep of a batch, GiB.
+
+    All arrays that their forward passes leave for their backward passes and that have the batch in
+    front: by jax, before any compiler, and the same on every machine.
+    """
+    rate = {"steps": 1000, "steps_per_epoch": 100, "learning_rate": 2e-4}
+    optimizers = tuple(make_optimizer(config.optimizer, **rate) for _ in range(2))
+    recipe = make_recipe(config, build_graphs(config), optimizers)
+    key = jax.random.key(0)
+
+    def backward(state, batch):
+        judge = state.discriminator
+        paint = lambda p: step.paint(recipe, batch["msi"], key, state.generator.stats, p)  # noqa: E731
+        fake, generator, _ = jax.vjp(paint, state.generator.params, has_aux=True)
+        loss = lambda p: judge_objective(  # noqa: E731
+            recipe, p, judge, batch, fake, key, key, state.step
+        )
+        return generator, jax.vjp(loss, judge.params, has_aux=True)[1]
+
+    begin = jax.eval_shape(lambda: create_train_state(config, *optimizers))
+    leaves = jax.tree.leaves(jax.eval_shape(backward, begin, batch))
+    held = [x for x in leaves if x.shape[:1] == batch["msi"].shape[:1]]
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in held) / 2**30
+
+
+def remat_table(size: int, side: int, features: int, depth: int, dtype: str = "float32") -> dict:
+    """Times a step that keeps all and steps that compute again."""
+    variants = []
+    for remat in REMAT:
+        config = config_of(features, depth, "auto", dtype)
+        config.train.remat = remat
+        variants.append(ours(f"remat {remat}", config, random_batch(size, side)))
+        variants[-1].facts["kept_gib"] = kept_gib(config, shapes_of(size, side))
+    return {"unit": "images", "rows": harness.measure(variants)}
 
 
 def jobs_of(options) -> dict:
@@ -186,6 +242,9 @@ def jobs_of(options) -> dict:
             16, 256, 64, 8, "bfloat16", lowerings=("auto", "matmul"), steps=4
         )
         jobs["a batch shared by jit and pmap"] = lambda: scaling_table(10, 64, 5, 256)
+        jobs["rematerialisation, bf16, 256 px, 64 features, batch 16"] = lambda: remat_table(
+            16, 256, 64, 8, "bfloat16"
+        )
         return jobs
     sizes = [(1, 256, 64, 8), (4, 256, 64, 8)] if options.full else [(4, 128, 16, 7)]
     kinds = ("auto", "matmul") if peers else LOWERINGS if options.full else ("auto", "plain")
@@ -198,6 +257,7 @@ def jobs_of(options) -> dict:
         for size in (1, 16):
             title = f"training step, 128 px, 16 features, batch {size}"
             jobs[title] = lambda size=size: table(size, 128, 16, 7)
+        jobs["rematerialisation, 128 px, 16 features, batch 4"] = lambda: remat_table(4, 128, 16, 7)
         jobs["8 devices forced on the same cores, 32 px, batch 16"] = forced_scaling_table
     return jobs
 
@@ -218,9 +278,8 @@ def main(words: list[str] | None = None) -> None:
         rows = memory_rows(64, 8, "float32", places)
         print(harness.save("memory", {}, memory=rows, features=64, dtype="float32"))
         return
-    tables, missing = harness.run_tables(jobs_of(options), options.budget_s)
-    name = "train_step_full" if options.full else "train_step"
-    print(harness.save(name, tables, missing))
+    keep = functools.partial(harness.save, "train_step_full" if options.full else "train_step")
+    print(keep(*harness.run_tables(jobs_of(options), options.budget_s, keep)))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import math
 import os
@@ -103,12 +104,17 @@ def _seconds(call: Callable[[], object], repeats: int = 1) -> float:
     return (time.perf_counter() - start) / repeats
 
 
-def run_tables(jobs: dict[str, Callable[[], dict]], budget_s: float = 1e9) -> tuple[dict, dict]:
+def run_tables(
+    jobs: dict[str, Callable[[], dict]],
+    budget_s: float = 1e9,
+    keep: Callable[[dict, dict], object] = lambda tables, missing: None,
+) -> tuple[dict, dict]:
     """Makes tables until the time is used up; one that fails does not take the others along.
 
     Args:
         jobs: Title -> what makes its table.
         budget_s: No table is begun later than this, s.
+        keep: Given what is returned after every table: what is cut off keeps the tables it made.
 
     Returns:
         The tables, and why others are missing, by title.
@@ -124,11 +130,16 @@ def run_tables(jobs: dict[str, Callable[[], dict]], budget_s: float = 1e9) -> tu
         except Exception as error:  # whatever a library of the machine may raise
             missing[title] = f"{type(error).__name__}: {str(error)[:300]}"
         print(f"{title}: {missing.get(title) or f'{time.monotonic() - begin - spent:.0f} s'}")
+        keep(tables, missing)
     return tables, missing
 
 
+@functools.cache
 def environment() -> dict:
-    """Returns machine, versions, revision, and readings of matrix product and copy of this run."""
+    """Returns machine, versions, revision, and readings of matrix product and copy of this run.
+
+    Read once in a process.
+    """
     import jax
 
     return {

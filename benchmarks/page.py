@@ -71,13 +71,21 @@ def _cell(value: object) -> str:
 
 
 def _memory(record: dict) -> str:
+    names = ("remat", "side_px", "batch", "kept_gib", "planned_gib", "compile_s")
     rows = "".join(
-        f"<tr><td>{row['side_px']} px</td><td>{row['batch']}</td><td>{row['planned_gib']:.2f}</td>"
-        f"<td>{row['compile_s']:.0f}</td></tr>"
+        "<tr>" + "".join(f"<td>{_cell(row.get(name))}</td>" for name in names) + "</tr>"
         for row in record["memory"]
     )
-    head = "<tr><th>image</th><th>batch</th><th>planned GiB</th><th>compile s</th></tr>"
-    what = f"{record['dtype']}, {record['features']} features, as the compiler plans it"
+    titles = (
+        "computed again",
+        "px",
+        "batch",
+        "gradients keep, GiB",
+        "planned, GiB",
+        "compile s",
+    )
+    head = "<tr>" + "".join(f"<th>{title}</th>" for title in titles) + "</tr>"
+    what = f"{record['dtype']}, {record['features']} features; planned as the compiler says"
     return f"<h3>Memory of a training step ({what})</h3><table>{head}{rows}</table>"
 
 

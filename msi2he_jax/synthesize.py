@@ -81,7 +81,7 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
     """Synthesises every sample asked for and writes three files of each."""
     cli.no_positional(args)
     _check(values)
-    from msi2he_jax.inference import load_model
+    from msi2he_jax.inference import load_model, overlap
 
     model = load_model(values.run, values.which, norm=values.norm)
     tile_px = values.tile_px or training_size_px(model)
@@ -90,8 +90,9 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
         raise InputError("--overlap_px", "", why)
     compared = _compared(values, model)
     sources = _from_imzml(values, model) if values.imzml else _from_data(values, model)
-    for source in sources:
-        _write(values, model, source, tile_px, compared)
+    with overlap.written_behind(print) as submit:
+        for source in overlap.read_ahead(sources):
+            submit(_write, *_painted(values, model, source, tile_px, compared))
 
 
 def _compared(values: flags.FlagValues, model) -> list:
@@ -195,52 +196,62 @@ def _matching_provenance(data: str, model) -> dict:
     return provenance
 
 
-def _write(values: flags.FlagValues, model, source: dict, tile_px: int, compared: list) -> None:
+def _painted(values: flags.FlagValues, model, source: dict, tile_px: int, compared: list) -> tuple:
+    """Paints a section; returns what `_write` takes: all that needs the device is done here."""
     from msi2he_jax.inference import synthesize_tiled, to_uint8
+    from msi2he_jax.inference.spread import estimate_spread
+
+    stem = _file_stem(values.out, source["sample_id"])
+    options = {"tile_px": tile_px, "overlap_px": values.overlap_px}
+    tiling = options | {"batch_size": values.batch_size}
+    image = synthesize_tiled(model.apply, source["msi"], **tiling)
+    rows, columns = source["extent_px"]
+    pixels = to_uint8(image[:rows, :columns])
+    tiled = max(source["msi"].shape[:2]) > tile_px
+    record = _record(model, source, pixels.shape, tiled, options)
+    spread = None
+    if compared:
+        spread = estimate_spread(compared, source["msi"], **tiling)[:rows, :columns]
+        said = {"samples": values.samples, "ensemble": values.ensemble}
+        record["spread"] = {"paintings": len(compared), **said, **_extent_of(spread)}
+    words = f"Run {model.config.name}, step {model.step}."
+    return stem, pixels, record, spread, words
+
+
+def _extent_of(spread) -> dict:
+    return {"mean": float(spread.mean()), "most": float(spread.max()), "unit": "of full range"}
+
+
+def _write(stem: Path, pixels, record: dict, spread, words: str) -> str:
+    """Writes a section's files, the JSON file last; returns the picture's path."""
     from msi2he_jax.interop.ome_tiff import write_ome_tiff
     from msi2he_jax.interop.png import write_png
     from msi2he_jax.io_safety import write_json
 
-    stem = _file_stem(values.out, source["sample_id"])
-    options = {"tile_px": tile_px, "overlap_px": values.overlap_px}
-    image = synthesize_tiled(model.apply, source["msi"], batch_size=values.batch_size, **options)
-    rows, columns = source["extent_px"]
-    pixels = to_uint8(image[:rows, :columns])
-    marks = {"um_per_px": source["um_per_px"], "synthetic": True}
-    marks["description"] = f"Run {model.config.name}, step {model.step}."
+    marks = {"um_per_px": record["um_per_px"], "synthetic": True, "description": words}
     write_png(f"{stem}.png", pixels, **marks)
     write_ome_tiff(f"{stem}.ome.tiff", pixels, **marks)
-    tiled = max(source["msi"].shape[:2]) > tile_px
-    record = _record(model, source, pixels.shape, tiled, options)
-    if compared:
-        options["batch_size"] = values.batch_size
-        record["spread"] = _write_spread(stem, values, source, compared, options)
+    if spread is not None:
+        _write_spread(stem, spread, record)
     write_json(f"{stem}.json", record)
-    logging.info("%s: %d x %d px", source["sample_id"], rows, columns)
-    print(f"{stem}.png")
+    logging.info("%s: %d x %d px", record["sample_id"], *pixels.shape[:2])
+    return f"{stem}.png"
 
 
-def _write_spread(stem: Path, values: flags.FlagValues, source: dict, compared, tiling) -> dict:
-    """Writes how far the paintings differ, as numbers and as a picture; returns what they are."""
+def _write_spread(stem: Path, spread, record: dict) -> None:
+    """Writes how far the paintings differ, as numbers and as a picture."""
     import numpy as np
 
-    from msi2he_jax.inference.spread import estimate_spread
     from msi2he_jax.interop.png import write_png
     from msi2he_jax.io_safety import atomic_file
 
-    rows, columns = source["extent_px"]
-    spread = estimate_spread(compared, source["msi"], **tiling)[:rows, :columns]
     with atomic_file(f"{stem}_spread.npy") as temporary, open(temporary, "wb") as file:
         np.save(file, spread)
-    most = float(spread.max())
+    most, many = record["spread"]["most"], record["spread"]["paintings"]
     shade = np.rint(255 * spread / max(most, 1e-6)).astype(np.uint8)
-    marks = {"um_per_px": source["um_per_px"], "synthetic": True}
-    marks["description"] = (
-        f"Spread of {len(compared)} paintings; white is {most:.4f} of full range."
-    )
+    marks = {"um_per_px": record["um_per_px"], "synthetic": True}
+    marks["description"] = f"Spread of {many} paintings; white is {most:.4f} of full range."
     write_png(f"{stem}_spread.png", np.repeat(shade[..., None], 3, axis=-1), **marks)
-    said = {"paintings": len(compared), "samples": values.samples, "ensemble": values.ensemble}
-    return said | {"mean": float(spread.mean()), "most": most, "unit": "of full range"}
 
 
 def _file_stem(out: str, sample_id: str) -> Path:

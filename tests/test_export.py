@@ -13,7 +13,7 @@ from msi2he_jax.data.provenance import FORMAT, NEEDED
 from msi2he_jax.inference import load_model
 from msi2he_jax.interop.bundle import read_bundle
 from msi2he_jax.interop.torch_checkpoint import begin_from
-from msi2he_jax.training import checkpoint, loop
+from msi2he_jax.training import checkpoint, preparation
 from msi2he_jax.training.state import build_graphs, create_train_state
 
 CHANNELS = 3
@@ -35,7 +35,7 @@ def run_dir(tmp_path_factory):
     provenance = {name: {} for name in NEEDED} | {"format": FORMAT}
     provenance["peaks"] = {name: [1.0] * CHANNELS for name in ("mz", "lower", "upper", "height")}
     (run_dir / "provenance.json").write_text(json.dumps(provenance))
-    state = create_train_state(config, *loop.build_optimizers(config, 1))
+    state = create_train_state(config, *preparation.build_optimizers(config, 1))
     with checkpoint.managers(run_dir) as managers:
         checkpoint.save(managers["best"], state, {}, for_inference=True)
         checkpoint.save(managers["latest"], state, {})
@@ -65,7 +65,7 @@ def test_torch_weights_come_back(run_dir, tmp_path, capsys):
     config = _config()
     saved = checkpoint.read_newest(run_dir / "checkpoints" / "latest")[0]
     config.seed = 9
-    fresh = create_train_state(config, *loop.build_optimizers(config, 1))
+    fresh = create_train_state(config, *preparation.build_optimizers(config, 1))
     begun = begin_from(fresh, build_graphs(config), config, source=tmp_path / "pth")
     for part in ("generator", "discriminator"):
         for section in ("params", "stats"):

@@ -13,7 +13,8 @@ from msi2he_jax.data.loader import load_arrays
 from msi2he_jax.registration import transforms
 from msi2he_jax.registration.export import read_transform
 from msi2he_jax.registration.landmarks import Landmarks, read_landmarks, write_landmarks
-from msi2he_jax.training import checkpoint, loop
+from msi2he_jax.training import checkpoint, preparation
+from msi2he_jax.training.run import prepare_folder
 from msi2he_jax.training.state import create_train_state
 
 
@@ -36,9 +37,9 @@ def run(place):
     config.data.dir = str(place / "pairs")
     config.discriminator.name = "none"
     config.model.name, config.model.depth, config.model.features = "unet_ronneberger", 1, 4
-    config = loop.complete_config(config, load_arrays(place / "pairs", "train"))
-    loop.prepare_folder(place / "run", config)
-    state = create_train_state(config, *loop.build_optimizers(config, 1))
+    config = preparation.complete_config(config, load_arrays(place / "pairs", "train"))
+    prepare_folder(place / "run", config)
+    state = create_train_state(config, *preparation.build_optimizers(config, 1))
     with checkpoint.managers(place / "run") as managers:
         checkpoint.save(managers["best"], state, {})
     return place / "run"

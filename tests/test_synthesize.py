@@ -13,7 +13,8 @@ from msi2he_jax.data.loader import load_arrays
 from msi2he_jax.inference import load_model, to_uint8
 from msi2he_jax.interop.ome_tiff import read_ome_tiff
 from msi2he_jax.msi.axes import mass_axis
-from msi2he_jax.training import checkpoint, loop
+from msi2he_jax.training import checkpoint, preparation
+from msi2he_jax.training.run import prepare_folder
 from msi2he_jax.training.state import create_train_state
 
 
@@ -31,9 +32,9 @@ def place(tmp_path_factory):
     config.discriminator.name = "none"
     config.model.name, config.model.depth, config.model.features = "unet_ronneberger", 1, 4
     config.test.norm_at_test = "running"
-    config = loop.complete_config(config, load_arrays(place / "pairs", "train"))
-    loop.prepare_folder(place / "run", config)
-    state = create_train_state(config, *loop.build_optimizers(config, 1))
+    config = preparation.complete_config(config, load_arrays(place / "pairs", "train"))
+    prepare_folder(place / "run", config)
+    state = create_train_state(config, *preparation.build_optimizers(config, 1))
     with checkpoint.managers(place / "run") as managers:
         checkpoint.save(managers["best"], state, {})
     return place

@@ -23,6 +23,7 @@ CHOICES = {
     "loss.reconstruction": ("l1", "mse"),
     "optimizer.schedule": ("constant", "linear"),
     "optimizer.schedule_form": ("exact", "fixed"),
+    "train.remat": ("none", "activations", "networks"),
     "train.best_metric": ("ssim_masked", "ssim", "mae_masked", "mae"),
     "test.norm_at_test": ("batch", "running"),
 }
@@ -102,6 +103,7 @@ NOTES = {
     "flow.enabled": "register synthetic to real images while training",
     "flow.smoothness": "weight, relative to loss.lambda_l1",
     "flow.learning_rate": "0 = the generator's",
+    "train.remat": "what gradients compute again to save memory: all but convolutions, or all",
     "train.microbatches": "parts of a batch, one after the other; batch norm sees a part at a time",
     "statistics": "batch norm over the whole batch, or (pmap) each device over its own part",
     "train.epochs": "instead of train.steps: each of examples // batch_size steps; 0 = steps",
@@ -240,6 +242,7 @@ def _train() -> dict[str, Any]:
         "epochs": 0,  # instead of steps: each of examples // batch_size steps; 0 = steps
         "batch_size": 1,
         "microbatches": 1,  # parts of the batch, one after the other: less memory, one more forward
+        "remat": "none",  # activations, networks: computed again in the gradient: less memory
         "steps_per_call": 50,  # steps without a word to the host: one call (on CPU: several calls)
         "eval_every": 1_000,
         "checkpoint_every": 1_000,

@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
 
 from msi2he_jax.models import convolution
 
 INIT_STDDEV = 0.02
 NORMS = ("batch", "instance", "none", "group")
 NORM_MODES = ("batch", "running")
+CONVOLVED = "convolved"  # name of what rematerialisation may keep
 
 
 class Conv(nnx.Module):
@@ -73,7 +75,8 @@ class Conv(nnx.Module):
     def _applied(self, x: Array, kernel: Array) -> Array:
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         y = self._transposed(x, kernel) if self.transposed else self._forward(x, kernel)
-        return y if self.bias is None else y + self.bias[...].astype(self.dtype)
+        y = y if self.bias is None else y + self.bias[...].astype(self.dtype)
+        return checkpoint_name(y, CONVOLVED)
 
     def _forward(self, x: Array, kernel: Array) -> Array:
         padding = self.padding

@@ -50,9 +50,10 @@ def judge_objective(
     msi, image = batch["msi"], batch["image"]
     real_key = jax.random.fold_in(key, _ON_REAL)
     shown = _shown(recipe, jax.random.fold_in(key, _ON_FAKE), msi, fake)
-    on_fake, stats = run(graph, params, judge.stats, *shown, train=True)
+    modes = {"train": True, "remat": recipe.remat}
+    on_fake, stats = run(graph, params, judge.stats, *shown, **modes)
     shown = _shown(recipe, real_key, msi, image)
-    on_real, stats = run(graph, params, stats, *shown, train=True)
+    on_real, stats = run(graph, params, stats, *shown, **modes)
     value = losses.over_scales(losses.discriminator_loss, on_real, on_fake, gan=recipe.gan)
 
     def score(x: jax.Array) -> Any:
@@ -110,7 +111,8 @@ def generator_objective(
     graph, key = recipe.graphs.discriminator, jax.random.fold_in(key, _IN_GENERATOR)
     shown = _shown(recipe, key, batch["msi"], fake)
     features = bool(recipe.feature_matching)
-    judged, stats = run(graph, judge.params, judge.stats, *shown, train=True, features=features)
+    modes = {"train": True, "features": features, "remat": recipe.remat}
+    judged, stats = run(graph, judge.params, judge.stats, *shown, **modes)
     logits, seen = judged if features else (judged, None)
     adversarial = losses.over_scales(losses.generator_loss, logits, gan=recipe.gan)
     metrics["adversarial"] = adversarial

@@ -38,6 +38,7 @@ class Recipe:
         axis_name: Mapped axis over which gradients and losses are averaged, or None.
         statistics: `all`: normalised over the whole batch; `device`: each device over its own part.
         microbatches: Parts of the batch that are worked on one after the other.
+        remat: What gradients compute once more instead of keeping it, as `state.run` takes it.
     """
 
     graphs: Graphs
@@ -61,6 +62,7 @@ class Recipe:
     axis_name: str | None = None
     statistics: str = "all"
     microbatches: int = 1
+    remat: str = "none"
 
 
 def make_recipe(
@@ -84,4 +86,5 @@ def make_recipe(
         axis_name=axis_name,
         statistics=config.statistics,
         microbatches=config.train.microbatches,
+        remat=config.train.remat,
     )

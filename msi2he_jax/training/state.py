@@ -11,8 +11,13 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from msi2he_jax.models import FlowNet, build_discriminator, build_generator
+from msi2he_jax.models import FlowNet, build_discriminator, build_generator, layers
 from msi2he_jax.training.optimizer import flow_optimizer
+
+_KEPT = {
+    "activations": jax.checkpoint_policies.save_only_these_names(layers.CONVOLVED),
+    "networks": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 @jax.tree_util.register_dataclass
@@ -141,12 +146,30 @@ def create_train_state(
     return jax.tree.map(jnp.copy, jax.jit(create)())
 
 
-def run(graph: Any, params: Any, stats: Any, *inputs: Any, **modes: Any) -> tuple[Any, Any]:
-    """Applies a network to its arrays: returns its output and its statistics afterwards."""
-    # copy=True: the statistics are written under a gradient, which must not touch the caller's.
-    module = nnx.merge(graph, params, stats, copy=True)
-    output = module(*inputs, **modes)
-    return output, nnx.state(module, nnx.BatchStat)
+def run(
+    graph: Any, params: Any, stats: Any, *inputs: Any, remat: str = "none", **modes: Any
+) -> tuple[Any, Any]:
+    """Applies a network to its arrays: returns its output and its statistics afterwards.
+
+    Args:
+        graph: `nnx.GraphDef` of the network.
+        params: Its parameters.
+        stats: Its statistics.
+        *inputs: What it is applied to.
+        remat: What its gradient computes once more instead of keeping it: `"none"`;
+            `"activations"`, all but what convolutions give; `"networks"`, everything.
+        **modes: Handed to the network.
+    """
+
+    def apply(params, stats, *inputs):
+        # copy=True: the statistics are written under a gradient, which must not touch the caller's.
+        module = nnx.merge(graph, params, stats, copy=True)
+        output = module(*inputs, **modes)
+        return output, nnx.state(module, nnx.BatchStat)
+
+    if remat != "none":
+        apply = jax.checkpoint(apply, policy=_KEPT[remat])
+    return apply(params, stats, *inputs)
 
 
 def inference_arrays(state: TrainState) -> tuple[Any, Any]:

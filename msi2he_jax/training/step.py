@@ -65,8 +65,8 @@ def train_step(
 def _learn(recipe, state, batch, key):
     """The discriminator as taught; slopes of generator and flow; statistics; metrics; finite."""
     dropout_key, penalty_key = jax.random.split(key)
-    paint = functools.partial(_paint, recipe, batch["msi"], dropout_key, state.generator.stats)
-    fake, pull_back, stats = jax.vjp(paint, state.generator.params, has_aux=True)
+    here = functools.partial(paint, recipe, batch["msi"], dropout_key, state.generator.stats)
+    fake, pull_back, stats = jax.vjp(here, state.generator.params, has_aux=True)
     judge, metrics, finite = state.discriminator, {}, jnp.asarray(True)
     if judge is not None:
         keys = {"key": key, "penalty_key": penalty_key}
@@ -85,18 +85,18 @@ def _learn_in_parts(recipe, state, batch, key):
     """
     judge, metrics, finite = state.discriminator, {}, jnp.asarray(True)
 
-    def paint(stats, part, key, params):
-        return _paint(recipe, part["msi"], jax.random.split(key)[0], stats, params)
+    def paint_part(stats, part, key, params):
+        return paint(recipe, part["msi"], jax.random.split(key)[0], stats, params)
 
     def of_judge(stats, part, key):
-        fake = paint(state.generator.stats, part, key, state.generator.params)[0]
+        fake = paint_part(state.generator.stats, part, key, state.generator.params)[0]
         kept = dataclasses.replace(judge, stats=stats)
         keys = {"key": key, "penalty_key": jax.random.split(key)[1]}
         stats, found = _judge_slopes(recipe, kept, part, fake, state.step, **keys)
         return stats, found
 
     def of_generator(carry, part, key):
-        here = functools.partial(paint, carry[0], part, key)
+        here = functools.partial(paint_part, carry[0], part, key)
         fake, pull_back, stats = jax.vjp(here, state.generator.params, has_aux=True)
         kept = judge and dataclasses.replace(judge, stats=carry[1])
         slopes, judge_stats, metrics = _generator_slopes(recipe, state, fake, kept, part, key)
@@ -112,10 +112,10 @@ def _learn_in_parts(recipe, state, batch, key):
     return judge, slopes, _shared(stats, recipe), metrics | more, finite
 
 
-def _paint(recipe, msi, dropout_key, stats, params):
+def paint(recipe, msi, dropout_key, stats, params):
     """The generator's image and its statistics afterwards."""
     drop = dropout_key if recipe.dropout else None
-    inputs = {"train": True, "norm": "batch", "dropout_key": drop}
+    inputs = {"train": True, "norm": "batch", "dropout_key": drop, "remat": recipe.remat}
     return run(recipe.graphs.generator, params, stats, msi, **inputs)
 
 

@@ -47,6 +47,9 @@ def test_a_table_that_fails_leaves_the_others():
 
     tables, missing = harness.run_tables({"a": dict, "b": fail, "c": dict})
     assert list(tables) == ["a", "c"] and missing == {"b": "MemoryError: too large"}
+    kept = []
+    harness.run_tables({"a": dict, "b": fail}, keep=lambda *both: kept.append(list(map(len, both))))
+    assert kept == [[1, 0], [1, 1]]  # after each table, so that a run cut off has those before
     tables, missing = harness.run_tables({"a": dict}, budget_s=-1.0)
     assert tables == {} and missing["a"].startswith("not begun")
 

@@ -140,7 +140,7 @@ def read_data(folder):
 def write_run(folder):
     """Writes a run of a tiny U-Net as it stands before the first step."""
     from msi2he_jax import config as configs
-    from msi2he_jax.training import checkpoint, loop
+    from msi2he_jax.training import checkpoint, preparation
     from msi2he_jax.training.state import create_train_state
 
     config = configs.default_config()
@@ -150,7 +150,7 @@ def write_run(folder):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2))
     (folder / "provenance.json").write_text(json.dumps(_provenance()))
-    state = create_train_state(config, *loop.build_optimizers(config, 1))
+    state = create_train_state(config, *preparation.build_optimizers(config, 1))
     with checkpoint.managers(folder) as managers:
         checkpoint.save(managers["best"], state, {"config": config.to_dict()})
     return folder

@@ -7,7 +7,7 @@ from msi2he_jax import config as configs
 from msi2he_jax.data.provenance import FORMAT, NEEDED
 from msi2he_jax.errors import InputError
 from msi2he_jax.inference import load_model, synthesize_tiled
-from msi2he_jax.training import checkpoint, loop
+from msi2he_jax.training import checkpoint, preparation
 from msi2he_jax.training.state import create_train_state
 
 CHANNELS = 4
@@ -32,7 +32,7 @@ def run_dir(tmp_path_factory):
     provenance = {name: {} for name in NEEDED} | {"format": FORMAT}
     provenance["peaks"] = {name: [1.0] * CHANNELS for name in ("mz", "lower", "upper", "height")}
     (run_dir / "provenance.json").write_text(json.dumps(provenance))
-    state = create_train_state(config, *loop.build_optimizers(config, 1))
+    state = create_train_state(config, *preparation.build_optimizers(config, 1))
     with checkpoint.managers(run_dir) as managers:
         checkpoint.save(managers["best"], state, {})
     return run_dir

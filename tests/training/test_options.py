@@ -96,6 +96,20 @@ def test_weights_next_to_nothing_change_nothing(config, batch):
     assert _gap(plain, other) < 1e-6
 
 
+@pytest.mark.parametrize("remat", ["activations", "networks"])
+def test_what_is_computed_again_is_the_same(config, batch, remat):
+    """Gradients and statistics, dropout and penalties included."""
+    config = _set(config, {"loss.feature_matching": 1.0, "loss.r1": 1.0, "train.remat": remat})
+    config.model.update({"name": "unet_pix2pix", "depth": 5})
+    batch = {name: np.repeat(np.repeat(x, 2, 1), 2, 2) for name, x in batch.items()}
+    recipe, state = setup(config)
+    recipe = dataclasses.replace(recipe, dropout=True)
+    again, _ = take(recipe, state, batch, KEY)
+    plain, _ = take(dataclasses.replace(recipe, remat="none"), state, batch, KEY)
+    assert _gap(plain.generator, state.generator) > 1e-4
+    assert _gap(plain, again) < 1e-6
+
+
 def test_a_flow_is_plain_l1_at_first_and_leaves_the_networks_alone(config, batch):
     """Its displacement is zero; its roughness is, too, and so is that one's gradient."""
     plain, start = setup(config.copy_and_resolve_references())
