@@ -1,7 +1,8 @@
 """Batches from the device against batches cut on the host:  python -m benchmarks.bench_loader
 
 Both give the same random crops and flips of generated arrays, 50 channels in 16 bits. Where
-tensorflow-datasets is there, a table tells how fast pairs are read from ArrayRecord shards.
+tensorflow-datasets is there, tables tell how fast pairs are read from ArrayRecord shards, and how
+fast batches come that are streamed from them.
 """
 
 from __future__ import annotations
@@ -66,12 +67,11 @@ def batches_table(count: int, side: int, batch_size: int) -> dict:
     return {"unit": "images", "rows": harness.measure(variants)}
 
 
-def shards_table(count: int, side: int) -> dict:
-    """Times reading pairs from ArrayRecord shards, checks and PNG decoding included."""
-    from msi2he_jax.data.builder import iterate_split, write_dataset
+def write_pairs(path: pathlib.Path, count: int, side: int) -> None:
+    """Writes a data set of random training pairs."""
+    from msi2he_jax.data.builder import write_dataset
 
-    random = np.random.default_rng(0)
-    mask = np.ones((side, side), bool)
+    random, mask = np.random.default_rng(0), np.ones((side, side), bool)
 
     def examples():
         for number in range(count):
@@ -92,11 +92,49 @@ def shards_table(count: int, side: int) -> dict:
     provenance |= {"peaks": {n: mz for n in ("mz", "lower", "upper", "height")}, "pad_value": 255}
     provenance |= {"normalization": "none"}
     provenance |= {"scaling": {"transform": "sqrt", "scale": [1.0] * CHANNELS}}
+    write_dataset(path, {"train": examples}, provenance)
+
+
+def shards_table(count: int, side: int) -> dict:
+    """Times reading pairs from ArrayRecord shards, checks and PNG decoding included."""
+    from msi2he_jax.data.builder import iterate_split
+
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "pairs"
-        write_dataset(path, {"train": examples}, provenance)
+        write_pairs(path, count, side)
         read = lambda: sum(1 for _ in iterate_split(path, "train"))  # noqa: E731
         return {"unit": "images", "rows": harness.measure([Variant("ArrayRecord", read, count)])}
+
+
+def streaming_table(count: int, side: int, batch_size: int) -> dict:
+    """Times the batches of `data.loader=device` and `=stream`, flipped at random."""
+    from msi2he_jax.data import streaming
+    from msi2he_jax.data.loader import load_arrays, sample_batch, vary_batch
+    from msi2he_jax.training.parallel import Parallel
+
+    devices, steps = Parallel("jit", tuple(jax.devices()[:1])), iter(range(10**9))
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "pairs"
+        write_pairs(path, count, side)
+        arrays = devices.place(load_arrays(path, "train").device_dict())
+        stored = streaming.open_stored(path, "train")
+        stream = streaming.Stream(stored, seed=0, batch_size=batch_size)
+        options = {"seed": 0, "flip": True}
+        draw = jax.jit(functools.partial(sample_batch, batch_size=batch_size, **options))
+        vary, place = jax.jit(functools.partial(vary_batch, **options)), iter(range(10**9))
+
+        def streamed() -> None:
+            batch = devices.place_parts(stream.batch(next(place)))
+            jax.block_until_ready(vary(batch))
+
+        def resident() -> None:
+            jax.block_until_ready(draw(arrays, step=next(steps)))
+
+        variants = [
+            Variant("on the device", resident, batch_size),
+            Variant("streamed from shards", streamed, batch_size),
+        ]
+        return {"unit": "images", "rows": harness.measure(variants)}
 
 
 def main(full: bool = False) -> None:
@@ -105,6 +143,8 @@ def main(full: bool = False) -> None:
     tables = {f"random crops of {side} px images, batch {batch}": batches_table(count, side, batch)}
     if importlib.util.find_spec("tensorflow_datasets"):
         tables["pairs of 128 px read from shards"] = shards_table(16, 128)
+        title = f"batches of {batch} pairs of {side} px, in memory and streamed"
+        tables[title] = streaming_table(2 * batch, side, batch)
     print(harness.save("loader", tables))
 
 
