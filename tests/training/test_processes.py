@@ -1,5 +1,6 @@
 """Two processes that share a batch give the gradient of one: all together, on this machine."""
 
+import contextlib
 import json
 import os
 import socket
@@ -34,12 +35,15 @@ def _program() -> str:
     return JOIN + program
 
 
-def _both(commands, devices: int, code: int = 0) -> list[tuple[str, str]]:
+def _both(commands, devices: int, code: int = 0, more=({}, {})) -> list[tuple[str, str]]:
     """Runs two programs at a time, each with so many devices; returns what they said."""
     flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = os.environ | flags | {"JAX_PLATFORMS": "cpu"}
-    both = [subprocess.Popen(command, env=environment, **pipes) for command in commands]
+    both = [
+        subprocess.Popen(command, env=environment | own, **pipes)
+        for command, own in zip(commands, more, strict=True)
+    ]
     try:
         said = [process.communicate(timeout=100) for process in both]
     finally:
@@ -61,18 +65,27 @@ def test_two_processes_give_the_gradient_of_one():
     assert [out.splitlines()[-1] for out, _ in said] == ["jit agrees"] * 2  # gloo talks before
 
 
-def _train_both(
-    config, run, steps: int, loader: str, *more: str, code: int = 0
-) -> list[tuple[str, str]]:
-    """Trains in two processes of one device each."""
+def _train_both(config, run, steps: int, loader: str, *more: str, **how) -> list:
+    """Trains in two processes of one device each; `slurm`: as SLURM would start them."""
     keys = [f"--config.train.steps={steps}", f"--config.data.loader={loader}", *more]
     command = [sys.executable, "-m", "msi2he_jax.train", f"--config={config}", f"--workdir={run}"]
-    address = _address()
-    return _both(
-        [[*command, *keys, f"--coordinator={address},2,{index}"] for index in (0, 1)],
-        devices=1,
-        code=code,
-    )
+    address, slurm = _address(), how.pop("slurm", False)
+    words = "auto" if slurm else f"{address},2,"
+    commands = [
+        [*command, *keys, f"--coordinator={words}{'' if slurm else index}"] for index in (0, 1)
+    ]
+    return _both(commands, devices=1, more=_slurm() if slurm else ({}, {}), **how)
+
+
+def _slurm() -> list[dict[str, str]]:
+    """What SLURM sets for two tasks on this machine; jax takes the port from the job's number."""
+    for job in range(4096):
+        with contextlib.suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", 61440 + job))
+            break
+    job = {"SLURM_JOB_ID": str(job), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2"}
+    job["SLURM_STEP_NUM_NODES"] = "1"
+    return [job | {"SLURM_PROCID": i, "SLURM_LOCALID": "0"} for i in "01"]
 
 
 def _losses(run) -> np.ndarray:
@@ -89,7 +102,8 @@ def test_two_processes_train_as_one_and_go_on(stored, tmp_path):
     assert "finished at step 4" in said[0][0] and "finished" not in said[1][0]
     assert "step" not in said[1][1]
     _train_both(config, tmp_path / "parts", 2, "stream")
-    assert "resuming at step 2" in _train_both(config, tmp_path / "parts", 4, "stream")[0][1]
+    said = _train_both(config, tmp_path / "parts", 4, "stream", slurm=True)
+    assert "resuming at step 2" in said[0][1]
     kept = [
         checkpoint.read_newest(tmp_path / name / "checkpoints" / "latest")[0]
         for name in ("whole", "parts")
