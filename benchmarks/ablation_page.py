@@ -8,12 +8,13 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from benchmarks.ablation_rows import Form
+from benchmarks.ablation_rows import OPTIONS, Form
 from benchmarks.harness import RESULTS, environment
 from benchmarks.report import replace_between
 from msi2he_jax.io_safety import atomic_file, read_json
 
 LEVEL = 0.95
+OPTION_METRICS = ("mi_corrected_nats", "tre_median_msi_px", "stain_h_correlation", "ssim_masked")
 # Name: (title, digits, statistic over sections, whether more is better).
 METRICS: dict[str, tuple[str, int, Callable, bool]] = {
     "ssim_masked": ("SSIM in the tissue", 3, np.mean, True),
@@ -155,6 +156,39 @@ def words(record: dict) -> str:
     return "\n".join(lines)
 
 
+def option_table(record: dict) -> str:
+    """Returns one line per option, what it adds on aligned and on misaligned pairs.
+
+    Args:
+        record: Whose differences are of rows with and without options, aligned ones first.
+    """
+    titles = ("option", "training pairs", *(METRICS[name][0] for name in OPTION_METRICS))
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for each in sorted(record["differences"], key=_place):
+        cells = [_option_of(each), "misaligned" if _misaligned(each) else "aligned"]
+        for name in OPTION_METRICS:
+            _, digits, _, more = METRICS[name]
+            said = {"better": "**better** ", "worse": "**worse** ", "within": ""}
+            score = each["scores"][name]
+            cells.append(said[verdict(score, more)] + _with_bounds(score, f"+.{digits}f"))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _place(difference: dict) -> tuple[int, bool]:
+    return list(OPTIONS).index(_option_of(difference)), _misaligned(difference)
+
+
+def _misaligned(difference: dict) -> bool:
+    return difference["first"].endswith("misaligned")
+
+
+def _option_of(difference: dict) -> str:
+    """The option in which two rows differ: the last words of the longer name."""
+    longer = max(difference["first"], difference["second"], key=len)
+    return next(name for name in OPTIONS if f"with {name}" in longer or f"out {name}" in longer)
+
+
 def verdict(score: dict, more_is_better: bool) -> str:
     """Returns `better` or `worse` where the whole interval lies on one side of 0, else `within`."""
     if score["low"] is None:
@@ -199,7 +233,8 @@ def write(page: pathlib.Path) -> None:
         found = read_json(path)
         machine = found["environment"]
         where = f"{found['slides']} slides left out, seeds {found['seeds']}, {machine['device']}."
-        body = "\n\n".join([where, table(found), words(found)])
+        differences = option_table if found["form"] == "options" else words
+        body = "\n\n".join([where, differences(found), table(found)])
         text = replace_between(text, f"ablation-{found['form']}", body)
     tuned = RESULTS / "tune-unet.json"
     if tuned.is_file():
