@@ -1,4 +1,4 @@
-"""What helps, and what does not:  python -m benchmarks.ablation [--form=cpu|gpu] [--out=DIR]
+"""What helps, and what does not:  python -m benchmarks.ablation [--form=cpu|options|gpu]
 
 Simulates MSI over the six real H&E slides of a DESI study (--histology), leaves one slide out in
 turn, trains every row with three seeds (taking turns on a CPU), scores the held-out slide and

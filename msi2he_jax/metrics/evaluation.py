@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -122,22 +122,22 @@ def score_images(
     *,
     batch_size: int = 8,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Scores a whole split, batch by batch; no score depends on the batch size.
+    """Scores a whole split, batch by batch; no score depends on the batch size or the devices.
 
     Args:
         fake: `[N, H, W, 3]` float in [0, 1].
         real: `[N, H, W, 3]` uint8, or float in [0, 1].
         tissue_mask: `[N, H, W]` bool.
         valid_mask: `[N, H, W]` bool.
-        batch_size: Images scored at once.
+        batch_size: Images scored at once by each of this process' devices.
 
     Returns:
         As `score_batch`, `[N]` float64.
     """
     parts = []
-    for rows, skip in batches(len(fake), batch_size):
+    for rows, skip in batches(len(fake), batch_size * jax.local_device_count()):
         masks = tissue_mask[rows], valid_mask[rows]
-        scores = score_batch(fake[rows], unit_float(real[rows]), *masks)
+        scores = _score_shared(fake[rows], unit_float(real[rows]), *masks)
         parts.append(jax.tree.map(lambda score, skip=skip: np.asarray(score, float)[skip:], scores))
     # jit hands dicts back sorted; files list the metrics in the order of NAMES.
     return {
@@ -148,6 +148,22 @@ def score_images(
         }
         for block, names in NAMES.items()
     }
+
+
+def _score_shared(*arrays: np.ndarray) -> dict[str, dict[str, jax.Array]]:
+    """Scores a batch, each device an equal part of it; one alone has what cannot be shared so."""
+    devices = tuple(jax.local_devices())
+    if len(devices) == 1 or len(arrays[0]) % len(devices):
+        return score_batch(*arrays)
+    return _on_devices(devices)(*arrays)
+
+
+@functools.cache
+def _on_devices(devices: tuple) -> Callable[..., dict]:
+    mesh = jax.sharding.Mesh(np.array(devices), ("images",))
+    split = jax.sharding.PartitionSpec("images")
+    options = {"mesh": mesh, "in_specs": split, "out_specs": split, "check_vma": False}
+    return jax.jit(jax.shard_map(score_batch, **options))
 
 
 def batches(count: int, size: int) -> Iterator[tuple[slice, int]]:

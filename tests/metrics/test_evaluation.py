@@ -1,4 +1,7 @@
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -67,3 +70,31 @@ def test_summary_is_over_groups():
     np.testing.assert_allclose(found["ssim"]["mean"], 0.4)
     np.testing.assert_allclose((found["ssim"]["low"], found["ssim"]["high"]), (0.2, 0.8))
     assert math.isnan(found["nmi"]["mean"])
+
+
+ON_FOUR = """
+import jax, numpy as np
+from msi2he_jax.metrics import evaluation
+random = np.random.default_rng(0)
+fake, real = random.random((2, 12, 32, 32, 3), np.float32)
+tissue = np.ones((12, 32, 32), bool)
+tissue[:, :8] = False
+inputs = fake, real, tissue, tissue
+scored = evaluation._score_shared(*inputs)
+assert len(scored["paper"]["mi_nats"].addressable_shards[0].data) == 3
+odd = evaluation._score_shared(*(x[:5] for x in inputs))  # cannot be shared equally
+assert odd["paper"]["mi_nats"].shape == (5,)
+found = evaluation.score_images(*inputs, batch_size=2)  # two of eight, the second overlapping
+alone = jax.device_get(evaluation.score_batch(*inputs))
+for block in alone:
+    for name, values in alone[block].items():
+        np.testing.assert_allclose(found[block][name], values, atol=1e-6, err_msg=name)
+print("as on one")
+"""
+
+
+def test_a_split_is_shared_between_devices():
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", ON_FOUR]
+    done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True)
+    assert done.stdout == "as on one\n", done.stderr[-3000:]
