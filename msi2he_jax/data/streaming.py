@@ -20,7 +20,7 @@ from msi2he_jax.data.loader import common_grid, masks_of, padded, permutation, s
 from msi2he_jax.data.provenance import read_provenance
 from msi2he_jax.errors import InputError
 
-THREADS, AHEAD = 4, 32  # readers, and examples read ahead
+THREADS, AHEAD = 4, 4  # readers, and batches read ahead
 _NO_END = 2**62
 
 
@@ -155,8 +155,8 @@ class Stream:
 
         many = len(self._rows)
         places = grain.MapDataset.range(step * many, _NO_END).map(self._example)
-        options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=max(AHEAD, 2 * many))
-        return iter(places.to_iter_dataset(options).batch(many))
+        options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
+        return iter(places.batch(many).to_iter_dataset(options))
 
     def _example(self, place: int) -> dict[str, np.ndarray]:
         step, row = divmod(place, len(self._rows))
