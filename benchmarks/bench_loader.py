@@ -143,8 +143,8 @@ def main(full: bool = False) -> None:
     tables = {f"random crops of {side} px images, batch {batch}": batches_table(count, side, batch)}
     if importlib.util.find_spec("tensorflow_datasets"):
         tables["pairs of 128 px read from shards"] = shards_table(16, 128)
-        title = f"batches of {batch} pairs of {side} px, in memory and streamed"
-        tables[title] = streaming_table(2 * batch, side, batch)
+        title = f"batches of {batch} pairs of 128 px, in memory and streamed"
+        tables[title] = streaming_table(2 * batch, 128, batch)
     print(harness.save("loader", tables))
 
 
