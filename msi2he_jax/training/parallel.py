@@ -1,4 +1,4 @@
-"""The only file that knows about devices: one step, a batch shared between them, two ways.
+"""What training knows about devices: one step, a batch shared between them, two ways.
 
 `jit`: arrays carry shardings and the compiler adds the communication; batch moments are those of
 the whole batch. `pmap`: each device runs the step on its share; gradients, losses and batch moments

@@ -15,6 +15,7 @@ from msi2he_jax.data import loader, streaming
 from msi2he_jax.data.augmentation import Augmentation
 from msi2he_jax.errors import InputError
 from msi2he_jax.models import multiple_of
+from msi2he_jax.training import processes
 from msi2he_jax.training.optimizer import make_optimizer
 
 _ENOUGH = 0.5  # of a memory, for the data; networks and activations need the rest
@@ -61,7 +62,7 @@ def open_data(config: ConfigDict, note: Callable[[str], None]) -> tuple[Data, lo
 def _open_training(config: ConfigDict, options: dict, note: Callable[[str], None]) -> Data:
     """The training split, in memory or left on the disk as `data.loader` says."""
     folder, kind, why = config.data.dir, config.data.loader, "data.loader says so"
-    room = memory_for_data()
+    room = float(processes.of_first(np.float32(memory_for_data())))  # all decide alike
     if kind == "auto":
         kind, why = "device", f"{room / 2**30:.3g} GiB of memory are there for them"
         if _DENSEST * _stored_bytes(folder, "train") > room:
