@@ -128,7 +128,7 @@ def cpu_form() -> Form:
         Row(names[0], RECOMMENDED, misaligned=True),
         Row(names[1], RECOMMENDED, FLOW, misaligned=True),
     )
-    return _small(Form("cpu", rows, 50.0, crossed=False, compared=COMPARED))
+    return _small(Form("cpu", rows, 50.0, compared=COMPARED))
 
 
 def options_form() -> Form:
