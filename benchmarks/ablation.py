@@ -1,11 +1,11 @@
 """What helps, and what does not:  python -m benchmarks.ablation [--form=cpu|options|gpu]
 
 Simulates MSI over the six real H&E slides of a DESI study (--histology), leaves one slide out in
-turn, trains every row with three seeds (taking turns on a CPU), scores the held-out slide and
-registers it with what was synthesised. All crops of a slide are on one side, so nothing of it is
-ever trained on. Misaligned rows train on pairs displaced by 1 to 4 MSI pixels and 3 degrees at
-most; scores are always by the true alignment. Every run is taken at its last step: nothing is
-chosen by a score.
+turn, trains every row with three seeds (in form `options` they take turns over the slides), scores
+the held-out slide and registers it with what was synthesised. All crops of a slide are on one side,
+so nothing of it is ever trained on. Misaligned rows train on pairs displaced by 1 to 4 MSI pixels
+and 3 degrees at most; scores are always by the true alignment. Every run is taken at its last step:
+nothing is chosen by a score.
 
 Each (row, slide, seed) is a run of its own in --out: a command that was stopped goes on, and with
 --rows, --folds and --seeds several machines share the work. benchmarks/results/ablation-FORM.json

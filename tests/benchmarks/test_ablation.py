@@ -70,8 +70,9 @@ def test_an_option_is_turned_the_other_way(option):
 
 
 def test_seeds_take_turns_or_are_crossed():
-    assert jobs(FORMS["cpu"](), 6) == [(0, 0), (1, 1), (2, 2), (3, 0), (4, 1), (5, 2)]
-    assert len(set(jobs(FORMS["gpu"](), 6))) == 18
+    assert jobs(FORMS["options"](), 6) == [(0, 0), (1, 1), (2, 2), (3, 0), (4, 1), (5, 2)]
+    for form in ("cpu", "gpu"):
+        assert len(set(jobs(FORMS[form](), 6))) == 18
 
 
 def test_a_fold_keeps_slides_apart_and_displaces_training_pairs_only(cohort, tmp_path):
