@@ -104,7 +104,7 @@ def peaks_table(path: pathlib.Path, mode: str) -> dict:
     np.testing.assert_array_equal(summed(), interpolated())
     variants = [Variant("msi2he_jax", summed, SIDE**2)]
     variants += [Variant("pyimzML + np.interp", interpolated, SIDE**2, peer=True)]
-    return table("spectra", harness.measure(variants, rounds=3), GOALS[f"sum {mode}"])
+    return table("spectra", harness.measure(variants, rounds=3, warm_up=0), GOALS[f"sum {mode}"])
 
 
 def images_table(path: pathlib.Path) -> dict:
@@ -126,7 +126,7 @@ def images_table(path: pathlib.Path) -> dict:
     np.testing.assert_allclose(one_pass(), one_by_one(), rtol=1e-4)
     variants = [Variant("msi2he_jax", one_pass, 50)]
     variants += [Variant("pyimzML getionimage", one_by_one, 50, peer=True)]
-    return table("images", harness.measure(variants, rounds=3), GOALS["images"])
+    return table("images", harness.measure(variants, rounds=3, warm_up=0), GOALS["images"])
 
 
 def print_ratios(tables: dict[str, dict]) -> None:

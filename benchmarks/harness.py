@@ -22,7 +22,7 @@ from collections.abc import Callable
 
 from msi2he_jax.io_safety import write_json
 
-LEAST_S = 0.05
+LEAST_S = 0.2
 SLOW_S = 60.0  # a first call above this is not made once more only to see how long it takes
 RESULTS = pathlib.Path(__file__).parent / "results"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-image", "pyimzml", "torch")
@@ -55,27 +55,36 @@ def measure(variants: list[Variant], *, rounds: int = 5, warm_up: int = 1) -> li
         variants: The ways to compare; the first is the one others are set against.
         rounds: How often each is timed; calls shorter than `LEAST_S` are repeated for as long, and
             their mean is one time.
-        warm_up: Untimed calls before; the first one's seconds are kept, since it compiles.
+        warm_up: Untimed calls before; the first one's seconds are kept, since it compiles. 0 where
+            all were called already.
 
     Returns:
         One record a variant: name, peer, first_s, median_s, low_s, high_s, items_per_s, ratio (how
         many times faster than it the first variant is, by medians).
     """
-    first = {variant.name: _seconds(variant.call) for variant in variants}
+    first = {v.name: _seconds(v.call) for v in variants if warm_up}
     for variant in variants:
         for _ in range(warm_up - 1):
             variant.call()
-    repeats = {v.name: _repeats(v.call) if first[v.name] < SLOW_S else 1 for v in variants}
-    times = {variant.name: [] for variant in variants}
-    for _ in range(rounds):
+    repeats, times = {}, {}
+    for v in variants:
+        slow = first.get(v.name, 0) >= SLOW_S
+        repeats[v.name], times[v.name] = (1, []) if slow else _probe(v.call)
+    for number in range(rounds):
         for variant in variants:
-            times[variant.name].append(_seconds(variant.call, repeats[variant.name]))
+            if len(times[variant.name]) <= number:
+                times[variant.name].append(_seconds(variant.call, repeats[variant.name]))
     return _records(variants, first, times)
 
 
-def _repeats(call: Callable[[], object]) -> int:
-    """How many calls make one time: a few milliseconds are mostly waking threads and caches."""
-    return max(1, min(1000, math.ceil(LEAST_S / max(_seconds(call), 1e-6))))
+def _probe(call: Callable[[], object]) -> tuple[int, list[float]]:
+    """How many calls make one time: a few milliseconds are mostly waking threads and caches.
+
+    Where one call is long enough, its seconds are the first time.
+    """
+    seconds = _seconds(call)
+    repeats = max(1, min(1000, math.ceil(LEAST_S / max(seconds, 1e-6))))
+    return repeats, [seconds] if repeats == 1 else []
 
 
 def _records(variants: list[Variant], first: dict, times: dict) -> list[dict]:
@@ -85,7 +94,7 @@ def _records(variants: list[Variant], first: dict, times: dict) -> list[dict]:
         {
             "name": variant.name,
             "peer": variant.peer,
-            "first_s": first[variant.name],
+            "first_s": first.get(variant.name),
             "median_s": statistics.median(times[variant.name]),
             "low_s": min(times[variant.name]),
             "high_s": max(times[variant.name]),

@@ -71,7 +71,7 @@ def _cell(value: object) -> str:
 
 
 def _memory(record: dict) -> str:
-    names = ("remat", "side_px", "batch", "kept_gib", "planned_gib", "compile_s")
+    names = ("remat", "side_px", "batch", "kept_gib", "asked_gflop", "planned_gib", "compile_s")
     rows = "".join(
         "<tr>" + "".join(f"<td>{_cell(row.get(name))}</td>" for name in names) + "</tr>"
         for row in record["memory"]
@@ -81,6 +81,7 @@ def _memory(record: dict) -> str:
         "px",
         "batch",
         "gradients keep, GiB",
+        "GFLOP asked for",
         "planned, GiB",
         "compile s",
     )

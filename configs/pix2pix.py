@@ -5,10 +5,10 @@ Source:    Isola et al. 2017 (architecture, Adam(0.5, 0.999), batch 1); the weig
 Assumed:   whole images of 256 px and 20,000 steps: the paper trained "until converged" and its text
            lost the size.
 Command:   python -m msi2he_jax.train --config=configs/pix2pix.py --workdir=runs/pix2pix
-Hardware:  not yet measured
-Time:      not yet measured
-Expected:  not yet measured (the paper: MI 1.349, SSIM 0.949 on 111 pairs that are not
-           redistributed: not comparable)
+Hardware:  not yet measured at full size
+Time:      not yet measured at full size
+Expected:  docs/results.md has it, small and short, on simulated data (the paper: MI 1.349,
+           SSIM 0.949 on 111 pairs that are not redistributed: not comparable)
 """
 
 from msi2he_jax.config import default_config

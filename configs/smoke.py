@@ -1,11 +1,10 @@
-"""Small enough for a CPU: the whole line in about a minute; `smoke.py:pix2pix`, `smoke.py:unet`.
+"""Small enough for a CPU: the whole line in minutes; `smoke.py:pix2pix`, `smoke.py:unet`.
 
 Source:    none; sizes are chosen for speed.
 Command:   python -m msi2he_jax.train --config=configs/smoke.py:pix2pix --workdir=runs/smoke
 Hardware:  2 CPU cores, no GPU
-Time:      36 s (pix2pix) from an empty compilation cache; then 27 s (pix2pix) and 21 s (unet)
-Expected:  masked validation SSIM about 0.53 (pix2pix) and 0.48 (unet) on the 24 simulated sections
-           of `make demo`, which trains for 400 steps
+Time:      about half a minute each for 150 steps; `make demo` trains 400: README.md
+Expected:  README.md, "What it scores": the simulated test sections of `make demo`
 """
 
 from msi2he_jax.config import default_config

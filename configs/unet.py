@@ -6,14 +6,15 @@ Source:    the DESI/H&E paper's baseline: patches, batch 64, rate 0.01, Adam (Ke
 Assumed:   patches of 64 px, drawn at random (the paper's text lost their size), dropout 0.5 at the
            two deepest levels, no normalisation, 3,000 steps (the paper states no length).
 Command:   python -m msi2he_jax.train --config=configs/unet.py:fair --workdir=runs/unet_fair
-Hardware:  not yet measured
-Time:      not yet measured
-Expected:  not yet measured (the paper: MI 0.429, SSIM 0.530: not comparable). The published rate
-           can saturate the sigmoid: a weak baseline. Norm and rate of `fair` were tuned by the
-           corrected MI on validation sections (python -m benchmarks.ablation --tune: short, narrow
-           runs on simulated MSI over other slides than the ablation's; table in docs/results.md):
-           without normalisation every rate of 1e-4 to 1e-3 ended in a white image, MI 0; with it
-           0.277, 0.407, 0.614, 0.576 nats at 3e-4, 1e-3, 3e-3, 1e-2.
+Hardware:  not yet measured at full size
+Time:      not yet measured at full size
+Expected:  docs/results.md has both, small and short (the paper: MI 0.429, SSIM 0.530: not
+           comparable). The published rate saturated the sigmoid: nearly all white, a weak
+           baseline. Norm and rate of `fair` were tuned by the corrected MI on validation sections
+           (python -m benchmarks.ablation --tune: short, narrow runs on simulated MSI over other
+           slides than the ablation's; table in docs/results.md): without normalisation every rate
+           of 1e-4 to 1e-3 ended in a white image, MI 0; with it 0.277, 0.407, 0.614, 0.576 nats at
+           3e-4, 1e-3, 3e-3, 1e-2.
 """
 
 from msi2he_jax.config import default_config
