@@ -19,7 +19,6 @@ from msi2he_jax.models import convolution
 
 INIT_STDDEV = 0.02
 NORMS = ("batch", "instance", "none", "group")
-NORM_MODES = ("batch", "running")
 CONVOLVED = "convolved"  # name of what rematerialisation may keep
 
 

@@ -13,7 +13,6 @@ from jax import Array
 
 from msi2he_jax.models import layers
 
-MULTIPLE = 4
 MINIMUM_PX = 8
 
 

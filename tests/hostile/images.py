@@ -116,6 +116,7 @@ REFUSED = {
     "tiff of floats": ("a.tif", tiff(pixels()[..., 0].astype(np.float32), photometric=1), UM, ""),
     "tiff in Lab": ("a.tif", tiff(photometric="cielab"), UM, ""),
     "tiff of huge tiles": ("a.tif", tiff_of_tiles(1 << 20), UM, ""),
+    "tiff whose pages go round": ("a.tif", loop_of_pages(), UM, ""),
     "ome of negative size": ("a.ome.tif", ome(OME.format("", "-1", "-1", "")), None, ""),
     "ome of oblong pixels": ("a.ome.tif", ome(OME.format("", "0.5", "2", "")), None, ""),
     "ome of size nan": ("a.ome.tif", ome(OME.format("", "nan", "nan", "")), None, ""),

@@ -9,14 +9,15 @@ HEAD = """\
 
 Written by `python tests/reliability/collect.py` from [reliability.json](reliability.json), which holds every figure with versions. All
 of it ran on 2 CPU cores; nothing here was run on a GPU. A campaign is `python tests/reliability/campaigns.py NAME`; the suite runs a
-few rounds of each. A test is `python -m pytest FILE`.
+few rounds of each. A test is `python -m pytest FILE`. Campaigns ran at the revisions that reliability.json names (lines of code are
+of those), before streaming, several processes and rematerialisation were added; these have tests of the same promises.
 
 | | promise | what was run | result | by |
 |---|---|---|---|---|
 """
 TAIL = """
 ## Exit codes
-0 done; 2 a mistake of the user, in one line; 3 ten steps in a row with a loss or gradient that is not finite; 75 stopped by SIGTERM and saved; 130 stopped by Ctrl-C and saved. A second
+0 done; 1 a fault of the program; 2 a mistake of the user, in one line; 3 ten steps in a row with a loss or gradient that is not finite; 75 stopped by SIGTERM and saved; 130 stopped by Ctrl-C and saved. A second
 signal ends at once.
 
 ## Limits
@@ -152,7 +153,7 @@ PROMISES = (
         "the reader survives anything",
         "imzML pairs, images, tables changed at random",
         _mutants,
-        "mutants --long",
+        "campaign `mutants --long`",
     ),
     (
         "a step is whole or absent",
