@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.harness import RESULTS
+from benchmarks.harness import RESULTS, environment
 from benchmarks.page import page
 from msi2he_jax.io_safety import atomic_file, read_json, write_json
 
@@ -74,7 +74,8 @@ def demo_record(demo: pathlib.Path) -> dict:
         for name, block in blocks.items()
     ]
     registration = read_json(demo / "registration" / "summary.json")
-    return {"rows": rows, "timings": read_json(demo / "timings.json"), "registration": registration}
+    facts = {"timings": read_json(demo / "timings.json"), "environment": environment()}
+    return {"rows": rows, "registration": registration, **facts}
 
 
 def results_table(record: dict) -> str:
