@@ -161,7 +161,7 @@ def registered(place: pathlib.Path, split: str, view: str, model=None) -> dict[s
     samples = [s for s in read_manifest(place / "manifest.csv") if s.split == split]
     cases = [registration_pairs.make_case(sample, view, model) for sample in samples]
     found = METHODS["ours affine"][0](cases)
-    judged = [bench_register.judge(c, *each) for c, each in zip(cases, found, strict=True)]
+    judged = [bench_register.judge(c, each) for c, each in zip(cases, found, strict=True)]
     return {row["sample_id"]: {name: float(row[name]) for name in TRE} for row in judged}
 
 

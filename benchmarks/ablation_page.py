@@ -184,9 +184,12 @@ def _misaligned(difference: dict) -> bool:
 
 
 def _option_of(difference: dict) -> str:
-    """The option in which two rows differ: the last words of the longer name."""
-    longer = max(difference["first"], difference["second"], key=len)
-    return next(name for name in OPTIONS if f"with {name}" in longer or f"out {name}" in longer)
+    """The option in which two rows differ: of the row with it, else of the row without."""
+    for side, word in (("first", ", with "), ("second", ", without ")):
+        name = difference[side].removesuffix(", misaligned").partition(word)[2]
+        if name:
+            return name
+    raise ValueError(f"{difference['first']} and {difference['second']} differ in no option")
 
 
 def verdict(score: dict, more_is_better: bool) -> str:
@@ -233,6 +236,10 @@ def write(page: pathlib.Path) -> None:
         found = read_json(path)
         machine = found["environment"]
         where = f"{found['slides']} slides left out, seeds {found['seeds']}, {machine['device']}."
+        where += f" Measured at revision {machine['revision']}, {machine['date']}."
+        if found.get("relabelled"):
+            named = (f"`{now}` was called `{was}`" for was, now in found["relabelled"].items())
+            where += f" When these were run, {', '.join(named)}."
         differences = option_table if found["form"] == "options" else words
         body = "\n\n".join([where, differences(found), table(found)])
         text = replace_between(text, f"ablation-{found['form']}", body)

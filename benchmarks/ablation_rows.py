@@ -20,10 +20,11 @@ COMPARED = (
     ("pix2pix paper", "U-Net fair"),
     ("pix2pix recommended", "U-Net paper"),
     ("pix2pix recommended", "U-Net fair"),
-    ("pix2pix recommended, flow, misaligned", "pix2pix recommended, misaligned"),
+    ("pix2pix recommended, flow, unconditional, misaligned", "pix2pix recommended, misaligned"),
 )
 FLOW = {"flow.enabled": True, "discriminator.conditional": False}
-# Each option of the issue's items, as it is on and as it is off.
+# Each option as it is on and as it is off, the same keys in both. A name says all that changes: R1
+# refuses batch norm and spectral norm stands in for it, so rows of the norms alone stand beside.
 OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "averaged weights": ({"ema": 0.999}, {"ema": 0.0}),
     "geometric augmentation": (
@@ -35,39 +36,55 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"data.augment": "none", "augmentation.rotation_deg": 0.0, "augmentation.scaling": 0.0},
     ),
     "elastic augmentation": ({"augmentation.elastic_px": 6.0}, {"augmentation.elastic_px": 0.0}),
+    "channel gain": ({"augmentation.channel_gain": 0.1}, {"augmentation.channel_gain": 0.0}),
     "MSI augmentation": (
         {
             "augmentation.channel_gain": 0.1,
             "augmentation.channel_dropout": 0.05,
             "augmentation.noise_additive": 0.02,
         },
-        {"augmentation.channel_gain": 0.0},
+        {
+            "augmentation.channel_gain": 0.0,
+            "augmentation.channel_dropout": 0.0,
+            "augmentation.noise_additive": 0.0,
+        },
     ),
     "DiffAugment": (
         {"diffaugment.color": 1.0, "diffaugment.translation": 0.125, "diffaugment.cutout": 0.5},
-        {"diffaugment.color": 0.0},
+        {"diffaugment.color": 0.0, "diffaugment.translation": 0.0, "diffaugment.cutout": 0.0},
     ),
-    "R1": (
+    "instance norm in the discriminator": (
+        {"discriminator.norm": "instance"},
+        {"discriminator.norm": "batch"},
+    ),
+    "R1 and instance norm in the discriminator": (
         {"loss.r1": 10.0, "loss.r1_every": 16, "discriminator.norm": "instance"},
-        {"loss.r1": 0.0},
+        {"loss.r1": 0.0, "loss.r1_every": 1, "discriminator.norm": "batch"},
     ),
-    "spectral norm": (
+    "no norm in the discriminator": (
+        {"discriminator.norm": "none"},
+        {"discriminator.norm": "batch"},
+    ),
+    "spectral norm and no norm in the discriminator": (
         {"discriminator.spectral_norm": True, "discriminator.norm": "none"},
-        {"discriminator.spectral_norm": False},
+        {"discriminator.spectral_norm": False, "discriminator.norm": "batch"},
     ),
     "multi-scale, feature matching": (
         {"discriminator.scales": 2, "loss.feature_matching": 10.0},
-        {"discriminator.scales": 1},
+        {"discriminator.scales": 1, "loss.feature_matching": 0.0},
     ),
     "resize convolution": ({"model.upsample": "resize"}, {"model.upsample": "deconv"}),
     "instance norm": ({"model.norm": "instance"}, {"model.norm": "batch"}),
     "group norm": ({"model.norm": "group"}, {"model.norm": "batch"}),
-    "flow": (FLOW, {"flow.enabled": False}),
+    "flow, unconditional": (FLOW, {"flow.enabled": False, "discriminator.conditional": True}),
     "unconditional": ({"discriminator.conditional": False}, {"discriminator.conditional": True}),
     "pyramid L1": ({"loss.pyramid_levels": 3}, {"loss.pyramid_levels": 1}),
     "tissue mask": ({"loss.background_weight": 0.1}, {"loss.background_weight": 1.0}),
     "tissue weight": ({"loss.tissue_power": 1.0}, {"loss.tissue_power": 0.0}),
 }
+
+# An option of which the recommended configuration has a part is set against the row without that.
+SET_AGAINST = {"MSI augmentation": "channel gain"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +136,7 @@ class Form:
 
 def cpu_form() -> Form:
     """Returns six rows of narrow networks at 64 px; lengths take about as long, row by row."""
-    names = "pix2pix recommended, misaligned", "pix2pix recommended, flow, misaligned"
+    names = [f"pix2pix recommended, {word}misaligned" for word in ("", "flow, unconditional, ")]
     rows = (
         Row("U-Net paper", UNET_PAPER),
         Row("U-Net fair", UNET_FAIR),
@@ -156,7 +173,8 @@ def option_rows() -> tuple[tuple[Row, ...], tuple[tuple[str, str], ...]]:
         word, change = ("without", off) if is_on else ("with", on)
         row = Row(f"{base.name}, {word} {name}", RECOMMENDED, change)
         rows.append(row)
-        pairs.append((base.name, row.name) if is_on else (row.name, base.name))
+        other = f"{base.name}, without {SET_AGAINST[name]}" if name in SET_AGAINST else base.name
+        pairs.append((base.name, row.name) if is_on else (row.name, other))
     pairs += [tuple(f"{name}, misaligned" for name in pair) for pair in pairs]
     return (*rows, *(_displaced(row) for row in rows)), tuple(pairs)
 
@@ -194,9 +212,8 @@ FORMS = {"cpu": cpu_form, "options": options_form, "gpu": gpu_form}
 
 
 def is_set(config: ConfigDict, changes: dict[str, Any]) -> bool:
-    """Returns whether a configuration has what tells an option on: its first key's value."""
-    key, wanted = next(iter(changes.items()))
-    return value_of(config, key) == wanted
+    """Returns whether a configuration has an option on: every key of it, not the first alone."""
+    return all(value_of(config, key) == wanted for key, wanted in changes.items())
 
 
 def value_of(config: ConfigDict, key: str) -> Any:
@@ -220,7 +237,7 @@ def configure(form: Form, row: Row, data: pathlib.Path, seed: int) -> ConfigDict
     changes |= {"data.dir": str(data), "seed": seed}
     steps = form.steps.get(row.config, config.train.steps)
     ends = ("steps", "eval_every", "checkpoint_every", "image_every")
-    changes |= {f"train.{name}": steps for name in ends}
+    changes |= {f"train.{name}": steps for name in ends} | {"train.epochs": 0}
     config.update_from_flattened_dict(changes)
     check_config(config, row.name)
     return config

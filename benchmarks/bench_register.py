@@ -29,6 +29,7 @@ from benchmarks.registration_methods import METHODS
 from benchmarks.registration_pairs import COHORTS, Case
 from msi2he_jax.io_safety import read_json, write_json
 from msi2he_jax.registration import scores, transforms
+from msi2he_jax.registration.transforms import Transform
 
 COLUMNS = {
     "success": "{:.0%}",
@@ -46,21 +47,19 @@ SPEED_METHODS = ("ours affine", "SimpleITK affine, 12x2 starts")
 PAGE = report.ROOT / "docs" / "registration.md"
 
 
-def judge(case: Case, matrix, displacement) -> dict:
+def judge(case: Case, transform: Transform) -> dict:
     """Scores one transform against the truth."""
-    errors = scores.target_registration_error(
-        matrix, displacement, case.msi_yx_um, case.histology_yx_um
-    )
+    errors = scores.target_registration_error(transform, case.msi_yx_um, case.histology_yx_um)
     sizes = {"msi_um_per_px": case.native_um, "fixed_diagonal_um": case.diagonal_um}
-    found = scores.summarize_tre(errors, **sizes) | scores.smoothness(matrix, displacement)
-    return found | {"sample_id": case.name, "dice": tissue_dice(case, matrix, displacement)}
+    found = scores.summarize_tre(errors, **sizes) | scores.smoothness(transform)
+    return found | {"sample_id": case.name, "dice": tissue_dice(case, transform)}
 
 
-def tissue_dice(case: Case, matrix, displacement) -> float:
+def tissue_dice(case: Case, transform: Transform) -> float:
     """Overlap of the slide's tissue on the MSI's measured pixels, as found and as it is."""
     side = case.pair.fixed
     grid = transforms.pixel_centers(case.pair.moving.valid.shape, case.pair.moving.um_per_px)
-    found = transforms.apply_transform(matrix, displacement, grid[case.pair.moving.mask])
+    found = transform(grid[case.pair.moving.mask])
     index = np.floor(found / side.um_per_px).astype(int)
     inside = np.all((index >= 0) & (index < side.mask.shape), axis=1)
     drawn = np.zeros(len(index), bool)
@@ -80,7 +79,7 @@ def measure(cases: list[Case], method: str) -> list[dict]:
         "wall_s": (time.perf_counter() - wall) / len(cases),
         "cpu_s": (time.process_time() - cpu) / len(cases),
     }
-    return [judge(case, *each) | spent for case, each in zip(cases, found, strict=True)]
+    return [judge(case, each) | spent for case, each in zip(cases, found, strict=True)]
 
 
 def condense(rows: list[dict]) -> dict:
@@ -256,8 +255,15 @@ def save(rows: list[dict]) -> None:
     """Writes the table to benchmarks/results and into docs/registration.md."""
     record = {"environment": harness.environment(), "simulated": True, "rows": rows}
     write_json(harness.RESULTS / "registration.json", record)
-    body = "\n".join([heading(), *map(line, rows)])
-    PAGE.write_text(report.replace_between(PAGE.read_text(), "registration", body))
+    PAGE.write_text(report.replace_between(PAGE.read_text(), "registration", page_table(record)))
+
+
+def page_table(record: dict) -> str:
+    """Returns what docs/registration.md shows of a kept table: where it was measured, its rows."""
+    machine = record["environment"]
+    where = f"Collected at revision {machine['revision']}, {machine['date']}"
+    where += f"; {harness.machine_words(machine)}."
+    return "\n".join([where, "", heading(), *map(line, record["rows"])])
 
 
 if __name__ == "__main__":

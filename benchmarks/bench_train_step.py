@@ -216,14 +216,14 @@ def kept_gib(config, batch: dict) -> float:
     rate = {"steps": 1000, "steps_per_epoch": 100, "learning_rate": 2e-4}
     optimizers = tuple(make_optimizer(config.optimizer, **rate) for _ in range(2))
     recipe = make_recipe(config, build_graphs(config), optimizers)
-    key = jax.random.key(0)
 
     def backward(state, batch):
         judge = state.discriminator
-        paint = lambda p: step.paint(recipe, batch["msi"], key, state.generator.stats, p)  # noqa: E731
+        keys = jax.random.split(jax.random.key(0), len(batch["msi"]))
+        paint = lambda p: step.paint(recipe, batch["msi"], keys, state.generator.stats, p)  # noqa: E731
         fake, generator, _ = jax.vjp(paint, state.generator.params, has_aux=True)
         loss = lambda p: judge_objective(  # noqa: E731
-            recipe, p, judge, batch, fake, key, key, state.step
+            recipe, p, judge, batch, fake, keys, state.step
         )
         return generator, jax.vjp(loss, judge.params, has_aux=True)[1]
 

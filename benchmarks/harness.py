@@ -157,6 +157,7 @@ def environment() -> dict:
         "devices": jax.device_count(),
         "backend": jax.default_backend(),
         "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "revision": _revision(),
@@ -172,6 +173,17 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def machine_words(environment: dict) -> str:
+    """Returns what a result was measured on: `2 CPU cores`, or the card's name.
+
+    Args:
+        environment: From `environment`.
+    """
+    cpu = environment["backend"] == "cpu"
+    cores = environment["cores"]
+    return f"{cores} CPU core{'s' * (cores != 1)}" if cpu else environment["device"]
 
 
 def _revision() -> str | None:

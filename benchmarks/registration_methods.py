@@ -15,38 +15,35 @@ import numpy as np
 from benchmarks.registration_pairs import Case
 from msi2he_jax.registration import automatic, control_points, deformable, transforms
 from msi2he_jax.registration.scores import identity_alignment
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.registration.transforms import Displacement, Transform
 
 CANVAS_PX = 256
-Found = tuple[np.ndarray, Displacement | None]
 
 
-def identity(cases: Sequence[Case]) -> list[Found]:
+def identity(cases: Sequence[Case]) -> list[Transform]:
     """Lays tissue centre on tissue centre."""
-    return [
-        (identity_alignment(c.pair.moving.center_um, c.pair.fixed.center_um), None) for c in cases
-    ]
+    return [identity_alignment(c.pair.moving.center_um, c.pair.fixed.center_um) for c in cases]
 
 
-def control_point_affine(cases: Sequence[Case]) -> list[Found]:
+def control_point_affine(cases: Sequence[Case]) -> list[Transform]:
     """Fits the `fit` landmarks: what a person with a good hand would get."""
     return [
-        (control_points.estimate_affine(c.fit_msi_yx_um, c.fit_histology_yx_um), None)
+        Transform(control_points.estimate_affine(c.fit_msi_yx_um, c.fit_histology_yx_um))
         for c in cases
     ]
 
 
-def ours_affine(cases: Sequence[Case]) -> list[Found]:
+def ours_affine(cases: Sequence[Case]) -> list[Transform]:
     """Our search, the cohort in batches."""
     found = automatic.register_cohort([case.pair for case in cases])
-    return [(result.matrix, None) for result in found]
+    return [Transform(result.matrix) for result in found]
 
 
-def ours_deformable(cases: Sequence[Case]) -> list[Found]:
+def ours_deformable(cases: Sequence[Case]) -> list[Transform]:
     """Our search, then the velocity field."""
-    matrices = [matrix for matrix, _ in ours_affine(cases)]
+    matrices = [affine.matrix for affine in ours_affine(cases)]
     bent = deformable.deform_cohort([case.pair for case in cases], matrices)
-    return [(m, result.displacement) for m, result in zip(matrices, bent)]
+    return [Transform(m, result.displacement) for m, result in zip(matrices, bent)]
 
 
 def canvases(case: Case) -> tuple[np.ndarray, np.ndarray, float, np.ndarray, np.ndarray]:
@@ -109,7 +106,7 @@ def _sitk_from(case: Case, images, degrees: float, mirrored: bool):
 def sitk_starts(angles: int, mirrorings: Sequence[bool]) -> Callable:
     """Returns SimpleITK from several starts, the best of which by its own metric counts."""
 
-    def register(cases: Sequence[Case]) -> list[Found]:
+    def register(cases: Sequence[Case]) -> list[Transform]:
         found = []
         for case in cases:
             images = _sitk_images(case)
@@ -119,18 +116,18 @@ def sitk_starts(angles: int, mirrorings: Sequence[bool]) -> Callable:
                 for k in range(angles)
             ]
             _, best = min(tried, key=lambda each: each[0])
-            found.append((identity([case])[0][0] if best is None else best, None))
+            found.append(identity([case])[0] if best is None else Transform(best))
         return found
 
     return register
 
 
-def elastix(cases: Sequence[Case]) -> list[Found]:
+def elastix(cases: Sequence[Case]) -> list[Transform]:
     """Runs itk-elastix: affine, then B-spline, with elastix' default parameter maps."""
     return [_elastix_one(case) for case in cases]
 
 
-def _elastix_one(case: Case) -> Found:
+def _elastix_one(case: Case) -> Transform:
     import itk
 
     msi, slide, um, *corners = canvases(case)
@@ -155,7 +152,7 @@ def _elastix_one(case: Case) -> Found:
     return _as_field(case, np.asarray(itk.GetArrayFromImage(field))[..., ::-1], um, corners[0])
 
 
-def _as_field(case: Case, disp_yx: np.ndarray, um: float, corner: np.ndarray) -> Found:
+def _as_field(case: Case, disp_yx: np.ndarray, um: float, corner: np.ndarray) -> Transform:
     """Splits a dense field of displacements into the nearest matrix and what is left."""
     axis = (np.arange(len(disp_yx)) + 0.5) * um
     y, x = corner[0] + axis, corner[1] + axis
@@ -164,11 +161,11 @@ def _as_field(case: Case, disp_yx: np.ndarray, um: float, corner: np.ndarray) ->
     known = np.c_[points.reshape(-1, 2), np.ones(points[..., 0].size)]
     solved = np.linalg.lstsq(known, there.reshape(-1, 2), rcond=None)[0]
     matrix = transforms.from_parts(solved[:2].T, solved[2])
-    return matrix, Displacement(y, x, there - transforms.apply_affine(matrix, points))
+    return Transform(matrix, Displacement(y, x, there - transforms.apply_affine(matrix, points)))
 
 
 # Name in the table -> how, and whether what moves makes a difference to it.
-METHODS: dict[str, tuple[Callable[[Sequence[Case]], list[Found]], bool]] = {
+METHODS: dict[str, tuple[Callable[[Sequence[Case]], list[Transform]], bool]] = {
     "identity": (identity, False),
     "control points": (control_point_affine, False),
     "SimpleITK affine, 1 start": (sitk_starts(1, (False,)), True),

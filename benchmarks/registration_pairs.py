@@ -9,12 +9,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from msi2he_jax import simulate
-from msi2he_jax.data.alignment import read_working_slide
+from msi2he_jax.coregistration import scoring
+from msi2he_jax.coregistration.section_choice import refuse_training
+from msi2he_jax.coregistration.section_pair import section_pair
+from msi2he_jax.coregistration.synthetic_moving import moving_image
 from msi2he_jax.data.manifest import Sample, read_manifest
 from msi2he_jax.data.provenance import read_provenance
-from msi2he_jax.inference import Model, load_model, sections
-from msi2he_jax.inference.moving import moving_image
-from msi2he_jax.inference.pairing import picture_pair
+from msi2he_jax.inference import Model, load_model
 from msi2he_jax.registration import canvas, transforms
 from msi2he_jax.registration.automatic import Pair
 
@@ -90,7 +91,7 @@ def cases(
     manifest = simulated(folder, warp_px, first + count, seed)
     samples = read_manifest(manifest)[first:]
     if model:
-        sections.refuse_training(samples, model.provenance, run)
+        refuse_training(samples, model.provenance, run)
     for index, sample in enumerate(samples):
         if change == "cut":
             sample = _cut(sample, index)
@@ -121,16 +122,14 @@ def make_case(sample: Sample, view: str, model: Model | None = None) -> Case:
         model: The generator, for `synthetic`.
     """
     moving = moving_image(view, sample, model=model)
-    slide = read_working_slide(sample, moving)
+    whole = section_pair(sample, moving)
     truth = pathlib.Path(sample.landmarks).parents[1] / "truth" / sample.sample_id
-    points = sections.known_points(
-        sections.landmarks_of(sample), moving, slide, truth / "transform.json"
-    )
-    msi, there = (p - o for p, o in zip(points["truth"], (moving.origin_um, slide.origin_um)))
-    fit = [p - o for p, o in zip(points["fit"], (moving.origin_um, slide.origin_um))]
-    pair = picture_pair(sample, moving, slide)
+    points = scoring.known_points(whole, truth / "transform.json")
+    corners = moving.origin_um, whole.slide.origin_um
+    msi, there = (p - o for p, o in zip(points["truth"], corners))
+    fit = [p - o for p, o in zip(points["fit"], corners)]
     native = float(moving.native_um.mean())
-    return Case(sample.sample_id, pair, msi, there, *fit, native, slide.diagonal_um)
+    return Case(sample.sample_id, whole.images, msi, there, *fit, native, whole.slide.diagonal_um)
 
 
 def _turned(case: Case, index: int) -> Case:

@@ -5,7 +5,7 @@ generated arrays alone, and sets ours beside PyTorch where torch is there. All t
 measured is drawn on one page, benchmarks/results/report.html. `--suite=none` only rewrites page
 and tables from the files in benchmarks/results; `--demo=runs/demo` first takes over the scores of a
 finished `make demo`. The README's speed and results tables stand between markers and are written
-here, never by hand.
+here, never by hand, as is the line on streaming in docs/training.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.harness import RESULTS, environment
+from benchmarks.harness import RESULTS, environment, machine_words
 from benchmarks.page import page
 from msi2he_jax.io_safety import atomic_file, read_json, write_json
 
@@ -29,7 +29,8 @@ QUICK = ("metrics", "imzml", "train_step", "loader", "inference", "import")
 
 def speed_tables(records: list[dict]) -> str:
     """Returns one Markdown table of ours against others; ours against ours is on the page."""
-    lines = ["| work | machine | ours | against | times as fast |", "|---|---|---|---|---|"]
+    titles = ("work", "machine", "revision", "ours", "against", "times as fast")
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for record in records:
         if record["benchmark"] == "import":
             continue
@@ -39,12 +40,12 @@ def speed_tables(records: list[dict]) -> str:
 
 
 def _rows(title: str, table: dict, machine: dict) -> list[str]:
-    where = f"{machine['device']}, {machine['cores']} cores" * (machine["backend"] == "cpu")
-    where = where or machine["device"]
+    where = machine_words(machine)
     ours, *others = table["rows"]
     speed = f"{_digits(ours['items_per_s'])} {table['unit']}/s"
     return [
-        f"| {title} | {where} | {speed} | {row['name']} | {_digits(row['ratio'])} |"
+        f"| {title} | {where} | {machine['revision']} | {speed} | {row['name']} |"
+        f" {_digits(row['ratio'])} |"
         for row in others
         if row["peer"]
     ]
@@ -101,13 +102,18 @@ def _registration_words(record: dict) -> str:
 
 
 def _timing_words(record: dict) -> str:
-    timings = record["timings"]
+    timings, machine = record["timings"], record["environment"]
     minutes, memory = timings["seconds"] / 60, timings["peak_memory_gib"]
-    return f"The whole demo took {minutes:.1f} minutes and at most {memory:.1f} GiB on 2 CPU cores."
+    beside = ""
+    if (load := machine.get("load", 0.0)) > machine["cores"]:
+        beside = f", beside other work: {load:.0f} processes shared them"
+    spent = f"{minutes:.1f} minutes and at most {memory:.1f} GiB ({machine_words(machine)}{beside})"
+    return f"The whole demo took {spent}. Measured at revision {machine['revision']}."
 
 
 def _interval(score: dict) -> str:
-    return "{mean:.3f} ({low:.3f} to {high:.3f})".format(**score)
+    form = "{mean:.3f}" if score["low"] is None else "{mean:.3f} ({low:.3f} to {high:.3f})"
+    return form.format(**score)
 
 
 def replace_between(text: str, name: str, body: str) -> str:
@@ -117,8 +123,18 @@ def replace_between(text: str, name: str, body: str) -> str:
     return f"{before}{begin}\n{body}\n{end}{rest.split(end)[1]}"
 
 
+def loader_words(record: dict) -> str:
+    """Says how fast batches are streamed beside batches that lie in memory."""
+    title, table = next(each for each in record["tables"].items() if "streamed" in each[0])
+    streamed = next(row for row in table["rows"] if row["name"].startswith("streamed"))
+    speed = f"{_digits(streamed['items_per_s'])} {table['unit']}/s"
+    share = f"{1 / streamed['ratio']:.2f} of the speed from memory"
+    where = f"{machine_words(record['environment'])}, revision {record['environment']['revision']}"
+    return f"- In memory is faster. Streaming gave {speed}, {share} ({title}; {where})."
+
+
 def write_tables() -> None:
-    """Rewrites the report's page and the README's tables from the JSON files."""
+    """Rewrites the report's page, the README's tables and a line of docs/training.md."""
     records = [read_json(path) for path in sorted(RESULTS.glob("*_*.json"))]
     with atomic_file(PAGE) as temporary:
         temporary.write_text(page(records))
@@ -128,6 +144,11 @@ def write_tables() -> None:
     if demo.exists():
         text = replace_between(text, "results", results_table(read_json(demo)))
     readme.write_text(text)
+    loader = RESULTS / "loader_cpu.json"
+    if loader.exists():
+        place = ROOT / "docs" / "training.md"
+        body = loader_words(read_json(loader))
+        place.write_text(replace_between(place.read_text(), "loader", body))
 
 
 def run_suite(suite: str, python: str = sys.executable) -> list[str]:

@@ -7,7 +7,8 @@ Source:    chosen by reason before any test score was seen. Rate 2e-4 and L1 wei
            they see each ion. L1 over three sizes: pairs are known to about a pixel. Background
            counts a tenth: an empty slide is no achievement.
 Assumed:   pairs aligned to about an MSI pixel. Shifts of 1 to 4 px cost little in short runs, and
-           the flow made for them (flow.enabled) made those worse: docs/results.md.
+           the flow made for them (flow.enabled), with an unconditional discriminator, made those
+           worse: docs/results.md.
 Command:   python -m msi2he_jax.train --config=configs/recommended.py --workdir=runs/recommended
 Hardware:  not yet measured at full size
 Time:      not yet measured at full size

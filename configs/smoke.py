@@ -3,7 +3,7 @@
 Source:    none; sizes are chosen for speed.
 Command:   python -m msi2he_jax.train --config=configs/smoke.py:pix2pix --workdir=runs/smoke
 Hardware:  2 CPU cores, no GPU
-Time:      about half a minute each for 150 steps; `make demo` trains 400: README.md
+Time:      benchmarks/results/demo.json: `make demo`, which trains 400 steps instead of 150
 Expected:  README.md, "What it scores": the simulated test sections of `make demo`
 """
 

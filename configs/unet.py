@@ -4,7 +4,9 @@ Source:    the DESI/H&E paper's baseline: patches, batch 64, rate 0.01, Adam (Ke
            sigmoid, MSE, "minimal modifications" of Ronneberger et al. 2015. `fair` is ours: whole
            images, L1, batch 4, batch normalisation, rate 3e-3.
 Assumed:   patches of 64 px, drawn at random (the paper's text lost their size), dropout 0.5 at the
-           two deepest levels, no normalisation, 3,000 steps (the paper states no length).
+           two deepest levels, no normalisation. "Trained until converged" is: until 20 validations
+           in turn, 100 steps apart, bring nothing better, at most 10,000 steps (the paper states no
+           length). `fair`: 10 validations, 1,000 steps apart, at most 20,000.
 Command:   python -m msi2he_jax.train --config=configs/unet.py:fair --workdir=runs/unet_fair
 Hardware:  not yet measured at full size
 Time:      not yet measured at full size
@@ -44,7 +46,9 @@ def _paper():
     config.optimizer.b1 = 0.9
     config.optimizer.eps = 1e-7
     config.train.batch_size = 64
-    config.train.steps = 3_000
+    config.train.steps = 10_000
+    config.train.eval_every = 100
+    config.train.patience = 20
     return config
 
 
@@ -57,4 +61,6 @@ def _fair(config):
     config.optimizer.learning_rate = 3e-3
     config.train.batch_size = 4
     config.train.steps = 20_000
+    config.train.eval_every = 1_000
+    config.train.patience = 10
     return config

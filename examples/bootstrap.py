@@ -20,6 +20,10 @@ import statistics
 import subprocess
 import sys
 
+from msi2he_jax.data.manifest import COLUMNS
+from msi2he_jax.data.patients import alike_key
+from msi2he_jax.tables import read_table
+
 WORDS = ("round", "pairs", "sections", "registered", "success", "median_um", "median_px", "p90_um")
 
 
@@ -50,8 +54,7 @@ def verb(name: str, *flags: str) -> None:
 
 def read_rows(manifest: pathlib.Path) -> list[dict[str, str]]:
     """Reads the manifest; file names become absolute, so that copies of it may lie elsewhere."""
-    with open(manifest, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    rows = [row for _, row in read_table(manifest, "manifest", COLUMNS).records()]
     for row in rows:
         for name in ("imzml", "histology", "landmarks"):
             if row.get(name):
@@ -59,9 +62,14 @@ def read_rows(manifest: pathlib.Path) -> list[dict[str, str]]:
     return rows
 
 
+def _patient(row: dict[str, str]) -> str:
+    """Whom a section is of; names that are alike are never parted."""
+    return alike_key(row.get("group_id") or row["sample_id"])
+
+
 def write_fold(rows: list[dict[str, str]], fold: int, folds: int, path: pathlib.Path) -> None:
     """Writes a manifest whose test split is one fold of the patients; one other validates."""
-    patients = sorted({row.get("group_id") or row["sample_id"] for row in rows})
+    patients = sorted({_patient(row) for row in rows})
     if len(patients) < 2 * folds:
         sys.exit(f"error: {len(patients)} patients are too few for {folds} folds of two")
     held = set(patients[fold::folds])
@@ -71,7 +79,7 @@ def write_fold(rows: list[dict[str, str]], fold: int, folds: int, path: pathlib.
         writer = csv.DictWriter(file, list(dict.fromkeys([*rows[0], "split"])))
         writer.writeheader()
         for row in rows:
-            patient = row.get("group_id") or row["sample_id"]
+            patient = _patient(row)
             split = "test" if patient in held else "train"
             split = "validation" if patient == validating else split
             writer.writerow({**row, "split": split})

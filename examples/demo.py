@@ -94,6 +94,8 @@ def summarise(done: list[dict], out: pathlib.Path, page: pathlib.Path) -> None:
     (out / "timings.json").write_text(json.dumps(record, indent=2) + "\n")
     print(f"\nDone in {seconds / 60:.1f} minutes, {peak:.2f} GiB at most.")
     print(f"The report: {page.resolve()}")
+    verb = pathlib.Path(sys.executable).parent / "msi2he"
+    print(f'Your own data next: {verb} doctor manifest.csv  (README.md, "On your own data")')
 
 
 if __name__ == "__main__":

@@ -14,9 +14,15 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "InputError": "errors",
     "MassAxis": "msi.spectra",
+    "Transform": "registration.transforms",
     "apply_transform": "registration.transforms",
     "build_discriminator": "models",
+    "CoregisterOptions": "coregistration.coregister",
+    "SectionPair": "coregistration.section_pair",
     "build_generator": "models",
+    "coregister": "coregistration.coregister",
+    "msi_picture": "coregistration.moving",
+    "section_pair": "coregistration.section_pair",
     "corrected_mutual_information": "metrics.information",
     "default_config": "config",
     "estimate_affine": "registration.control_points",
@@ -48,6 +54,7 @@ _PUBLIC = {
     "train_and_evaluate": "training.loop",
     "warp_image": "registration.transforms",
     "write_ome_tiff": "interop.ome_tiff",
+    "write_transform": "registration.export",
 }
 __all__ = sorted(_PUBLIC)
 

@@ -1,32 +1,42 @@
 """What every verb's command line shares: flags, help, and one line per user error.
 
 Exit codes: 0 done, 1 a fault of the program, 2 a user's mistake (or a full disk), 75 stopped by
-SIGTERM, 130 by Ctrl-C.
+SIGTERM, 129 by SIGHUP (the terminal was closed), 130 by Ctrl-C.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import difflib
+import errno
 import os
 import re
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from absl import flags
 
-from msi2he_jax import io_safety
-from msi2he_jax.errors import InputError
+from msi2he_jax import io_safety, progress
+from msi2he_jax.errors import InputError, one_line
+from msi2he_jax.training import interrupt
 
-DONE, USER_ERROR, TERMINATED, INTERRUPTED = 0, 2, 75, 130
+DONE, USER_ERROR, TERMINATED, HUNG_UP, INTERRUPTED = 0, 2, 75, 129, 130
 _LIMITS = "limits."
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: ends a verb as Ctrl-C does, so that nothing is left half written."""
+
+
+class HungUp(KeyboardInterrupt):
+    """SIGHUP, likewise."""
+
+
+_STOPS = {Terminated: ("SIGTERM", TERMINATED), HungUp: ("SIGHUP", HUNG_UP)}
 
 
 def new_flags() -> flags.FlagValues:
@@ -36,6 +46,7 @@ def new_flags() -> flags.FlagValues:
         "help", False, "Print this help and exit.", short_name="h", flag_values=values
     )
     flags.DEFINE_boolean("debug", False, "Show the traceback of an error.", flag_values=values)
+    flags.DEFINE_boolean("quiet", False, "No progress on stderr.", flag_values=values)
     for field in dataclasses.fields(io_safety.Limits):
         words = _limit_help(field.name)
         name = _LIMITS + field.name
@@ -78,18 +89,21 @@ def _guarded(run: Callable, values: flags.FlagValues, words: list[str]) -> int:
         for name in values:
             values[name].unparse()
         positional = values(["verb", *(_as_defined(word, values) for word in words)])[1:]
-        with io_safety.changed_limits(**_limits(values)), _ending_at_sigterm():
+        with (
+            io_safety.changed_limits(**_limits(values)),
+            _ending_at_signals(),
+            progress.shown(quiet=values.quiet),
+        ):
             code = run(values, positional) or DONE
         sys.stdout.flush()
         return code
-    except Terminated:
-        return _fail("stopped by SIGTERM; what was complete is kept", TERMINATED)
-    except KeyboardInterrupt:
-        return _fail("stopped by Ctrl-C; what was complete is kept", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        name, code = _STOPS.get(type(error), ("Ctrl-C", INTERRUPTED))
+        return _fail("; ".join([f"stopped by {name}", *filter(None, error.args)]), code)
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except (InputError, flags.Error, AttributeError, OSError, MemoryError) as error:
+    except (InputError, flags.Error, AttributeError, OSError, MemoryError, RuntimeError) as error:
         if debug:
             raise
         message = user_message(error, values)
@@ -105,20 +119,50 @@ def _limits(values: flags.FlagValues) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _ending_at_sigterm() -> Iterator[None]:
-    """Raises `Terminated` at SIGTERM, where this is the main thread."""
+def _ending_at_signals() -> Iterator[None]:
+    """Raises `Terminated` at SIGTERM and `HungUp` at SIGHUP."""
 
-    def end(number, frame):
+    def terminate(number: int) -> None:
         raise Terminated
 
-    if threading.current_thread() is not threading.main_thread():
+    def hang_up(number: int) -> None:
+        signal.signal(number, signal.SIG_IGN)  # A terminal that is closed sends two.
+        raise HungUp
+
+    with interrupt.handled({signal.SIGTERM: terminate, signal.SIGHUP: hang_up}):
         yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
+
+
+@contextlib.contextmanager
+def keeping(words: Callable[[], str]) -> Iterator[None]:
+    """Lets the line that a signal ends a verb with say what is kept of its work.
+
+    Args:
+        words: Says it; empty where nothing is.
+    """
     try:
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except KeyboardInterrupt as error:
+        error.args = (words(),)
+        raise
+
+
+@contextlib.contextmanager
+def asking_for(flag: str, column: str) -> Iterator[None]:
+    """Lets an error that asks for a column of the manifest ask for the flag that stands for it.
+
+    Args:
+        flag: With its dashes.
+        column: Of the manifest.
+    """
+    try:
+        yield
+    except InputError as error:
+        asked = f"fill the manifest's column {column}"
+        if asked not in error.hint:
+            raise
+        hint = error.hint.replace(asked, f"pass {flag}")
+        raise InputError(error.path, flag, error.why, hint) from error
 
 
 def _as_defined(word: str, values: flags.FlagValues) -> str:
@@ -135,6 +179,45 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+def warn(warnings: Iterable[str], name: str = "") -> None:
+    """Prints what is odd on stderr, a line each, each once: `warning: NAME: WHAT`."""
+    progress.clear()
+    for text in dict.fromkeys(f"{name}: {each}" if name else each for each in warnings):
+        print(f"warning: {one_line(text)}", file=sys.stderr)
+
+
+def print_written(
+    out: str | os.PathLike, paths: Iterable[Path] | None = None, names: Iterable[str] = ()
+) -> None:
+    """Prints what a verb wrote: the folder, then a line per kind of file with its count.
+
+    Args:
+        out: The folder.
+        paths: What was written there; a folder among them counts as its files. Default: all.
+        names: Of samples; files that differ in nothing else are of one kind.
+    """
+    progress.clear()
+    paths = sorted(Path(out).iterdir() if paths is None else paths)
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    longest_first = sorted(names, key=len, reverse=True)
+    kinds = collections.Counter(
+        "/".join(_kind_of(part, longest_first) for part in file.relative_to(out).parts)
+        for file in files
+        if file.is_file() and not file.name.startswith(".")
+    )
+    print(out)
+    for kind, count in sorted(kinds.items()):
+        print(f"  {count:4d} {kind}")
+
+
+def _kind_of(part: str, names: Sequence[str]) -> str:
+    """Returns a file's or folder's name with SAMPLE for the sample that it begins with."""
+    for name in names:
+        if part.startswith(name) and not part[len(name) :][:1].isalnum():
+            return f"SAMPLE{part.removeprefix(name)}"
+    return part
+
+
 def user_message(error: Exception, values: flags.FlagValues) -> str | None:
     """Returns the one line a user should read, or None where the fault is the program's."""
     if isinstance(error, InputError):
@@ -146,7 +229,11 @@ def user_message(error: Exception, values: flags.FlagValues) -> str | None:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno in io_safety.FULL:
-        return f"the output cannot be written: {error.strerror} (what was complete is kept)"
+        return f"the output cannot be written: {error.strerror} (make room, run again)"
+    if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error):  # of XLA
+        return f"there is not enough memory for this ({' '.join(str(error).split())[:200]})"
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return "there is not enough memory for this"
     if isinstance(error, MemoryError):
         return f"there is not enough memory for this{f' ({error})' if str(error) else ''}"
     return None

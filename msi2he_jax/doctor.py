@@ -3,27 +3,36 @@
     python -m msi2he_jax.doctor PATH... [--json]
 
 A PATH is an imzML file, an image, a landmark file, a manifest, a transform, a data set made by
-preprocess, or a run made by train. Exit code 0: usable (each doubt is a line `warning: ...`);
-2: not usable, one line per fault.
+preprocess, or a run made by train. A manifest is followed: every file of every row is opened with
+the row's own pixel sizes, landmarks and regions, by the rules of preprocess, and a table of all
+samples ends the report. Exit code 0: usable (each warning is a line `warning: ...`); 2: not usable,
+one line per fault.
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable
 
 from absl import flags
 
-from msi2he_jax import cli
+from msi2he_jax import cli, progress
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import existing_file
+from msi2he_jax.plain_json import json_text
 
 FLAGS = cli.new_flags()
 flags.DEFINE_boolean("json", False, "Print what was read as JSON.", flag_values=FLAGS)
 flags.DEFINE_boolean("tic", False, "With --json: add each pixel's TIC.", flag_values=FLAGS)
-flags.DEFINE_boolean("checksum", True, "Compare the .ibd with its SHA-1.", flag_values=FLAGS)
+flags.DEFINE_boolean(
+    "checksum",
+    None,
+    "Read each .ibd as a whole and compare its SHA-1: yes for an imzML that is named, no for those "
+    "of a manifest.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_boolean(
     "recheck", False, "Compute the SHA-1 even if it was recorded to agree.", flag_values=FLAGS
 )
@@ -35,7 +44,7 @@ flags.DEFINE_enum(
     flag_values=FLAGS,
 )
 flags.DEFINE_boolean(
-    "allow_uuid_mismatch", False, "Take differing UUIDs as a doubt.", flag_values=FLAGS
+    "allow_uuid_mismatch", False, "Differing UUIDs are a warning.", flag_values=FLAGS
 )
 flags.DEFINE_enum(
     "index_cache",
@@ -46,19 +55,25 @@ flags.DEFINE_enum(
 )
 
 _LISTED_REGIONS = 20
+_TABLE = [
+    *("sample", "pixels", "MSI um/px", "slide um/px", "spectra"),
+    *("m/z", "landmarks fit/eval", "split", "state"),
+]
 _FIT_WORDS = ("control_points_condition", "leave_one_out_median_um", "leave_one_out_max_um")
-_IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".svs"}
 
 
 def run(values: flags.FlagValues, args: list[str]) -> int:
     """Examines every path; returns the exit code."""
     if not args:
         raise InputError("PATH", "", "is required", "name files or folders to check")
-    examined = [examine(pathlib.Path(word), values) for word in args]
+    examined = []
+    for done, word in enumerate(args):
+        progress.tell("file", done, len(args), pathlib.Path(word).name)
+        examined.append(examine(pathlib.Path(word), values))
     for found in examined:
         _say(found, as_json=values.json)
     if values.json:
-        print(json.dumps(examined, indent=2))
+        print(json_text(examined, indent=2))
     return cli.USER_ERROR if any(found["faults"] for found in examined) else cli.DONE
 
 
@@ -74,17 +89,52 @@ def examine(path: pathlib.Path, values: flags.FlagValues) -> dict:
 
 
 def _say(found: dict, *, as_json: bool) -> None:
-    """Prints one path's result: a summary on stdout, doubts and faults on stderr."""
+    """Prints one path's result: a summary on stdout, warnings and faults on stderr."""
+    progress.clear()
     for line in found["warnings"]:
         print(f"warning: {found['path']}: {line}", file=sys.stderr)
     for line in found["faults"]:
         print(f"error: {line}", file=sys.stderr)
-    if not as_json and not found["faults"]:
-        known = {"path", "kind", "warnings", "faults", "regions"}
-        facts = ", ".join(f"{key} {value}" for key, value in found.items() if key not in known)
-        print(f"{found['path']}: {found['kind']}: {facts}")
-        for one in found.get("regions", []):
-            print(f"  region {one['label']}: {one['pixels']} pixels, msi_roi {one['msi_roi']}")
+    if as_json or (found["faults"] and "rows" not in found):
+        return
+    known = {"path", "kind", "warnings", "faults", "regions", "rows"}
+    facts = [f"{key} {_word(value)}" for key, value in found.items() if key not in known]
+    print(f"{found['path']}: {found['kind']}: {', '.join(facts)}")
+    for one in found.get("regions", []):
+        print(f"  region {one['label']}: {one['pixels']} pixels, msi_roi {one['msi_roi']}")
+    if "rows" in found:
+        print(_table(found["rows"]))
+
+
+def _word(value) -> str:
+    return "unknown" if value is None else str(value)
+
+
+def _table(rows: list[dict]) -> str:
+    """Returns a line a sample, in columns."""
+    lines = [_TABLE, *(_cells(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = (zip(line, widths, strict=True) for line in lines)
+    return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in line).rstrip() for line in padded)
+
+
+def _cells(row: dict) -> list[str]:
+    from msi2he_jax.errors import one_line
+
+    size, mz, fit = row["msi_um_per_px"], row["mz_range"], row["fit"]
+    slide = row["histology_um_per_px"]
+    cells = [
+        row["sample_id"],
+        row["pixels"],
+        size and " x ".join(f"{um:g}" for um in dict.fromkeys(size)),
+        slide and f"{slide:.4g}",
+        row["spectra"],
+        mz and f"{mz[0]:.4g} to {mz[1]:.4g}",
+        "-" if fit is None else f"{fit}/{row['eval']}",
+        row["split"],
+        row["state"],
+    ]
+    return [one_line(_word(cell)) for cell in cells]
 
 
 def _kind(path: pathlib.Path) -> tuple[str, Callable]:
@@ -95,13 +145,11 @@ def _kind(path: pathlib.Path) -> tuple[str, Callable]:
     suffix = path.suffix.lower()
     if suffix in (".imzml", ".ibd"):
         return "imzML", _imzml
-    if suffix in _IMAGES:
-        return "image", _image
     if suffix == ".csv":
         return _csv_kind(path)
     if suffix == ".json":
         return "transform", _transform
-    raise InputError(path, "", f"{suffix or 'no suffix'} is not a kind of file this reads")
+    return "image", _image  # Whatever its suffix: its content says which kind, or that it is none.
 
 
 def _folder_kind(path: pathlib.Path) -> tuple[str, Callable]:
@@ -114,9 +162,10 @@ def _folder_kind(path: pathlib.Path) -> tuple[str, Callable]:
 
 
 def _csv_kind(path: pathlib.Path) -> tuple[str, Callable]:
-    with open(path, encoding="utf-8-sig", errors="replace") as handle:
-        header = handle.readline(10_000).lower()
-    if "sample_id" in header or "imzml" in header:
+    from msi2he_jax.data.manifest import COLUMNS
+    from msi2he_jax.tables import header_of
+
+    if {"sample_id", "imzml"} & set(header_of(path, COLUMNS)):
         return "manifest", _manifest
     return "landmarks", _landmarks
 
@@ -130,8 +179,8 @@ def _imzml(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) ->
         duplicates=values.duplicates,
         index_cache=values.index_cache,
     )
-    warnings += imzml.doubts
-    checksum = _checksum(imzml, values, warnings) if values.checksum else "not compared"
+    warnings += imzml.warnings
+    checksum = "not compared" if values.checksum is False else _checksum(imzml, values, warnings)
     tic = imzml.tic()
     if not tic.any():
         warnings.append("every spectrum is empty or zero")
@@ -202,7 +251,7 @@ def _image(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) ->
     from msi2he_jax import histology
 
     image = _read_image(path, warnings)
-    tissue = float(histology.tissue_mask(image.pixels).mean())
+    tissue = float(histology.require_tissue(path, histology.tissue_mask(image.pixels)).mean())
     if not 0.005 < tissue < 0.995:
         warnings.append(f"tissue covers {tissue:.1%} of it: is this a scan of a section?")
     size = list(image.pixels.shape[:2])
@@ -210,16 +259,19 @@ def _image(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) ->
 
 
 def _read_image(path: pathlib.Path, warnings: list[str]):
-    """Reads an image; one that states no pixel size is a doubt here, since the manifest can."""
+    """Reads an image; its pixel size may be missing or unclear here, since the manifest can say."""
     from msi2he_jax.histology import read_histology
 
     try:
-        return read_histology(path)
+        image = read_histology(path)
     except InputError as error:
-        if "um_per_px" not in str(error):
+        if error.field != "histology_um_per_px":
             raise
-        warnings.append("states no pixel size: give histology_um_per_px in the manifest")
-        return read_histology(path, um_per_px=1.0)
+        warnings.append(f"{error.why}: fill the manifest's column histology_um_per_px")
+        image = read_histology(path, um_per_px=1.0)  # What is worse is the error, not the size.
+        image = dataclasses.replace(image, um_per_px=None)
+    warnings += image.warnings
+    return image
 
 
 def _landmarks(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
@@ -232,6 +284,7 @@ def _landmarks(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]
     fit = fit_landmarks(points)
     facts = {"points": len(points), "fit": int(fit.used.sum())}
     facts["mirrored"] = bool(np.linalg.det(fit.matrix) < 0)
+    warnings += fit.warnings
     if len(points.select("eval")) == 0:
         warnings.append("has no `eval` points: a fit cannot be judged by the points it was made of")
     if facts["fit"] > 3:
@@ -240,16 +293,20 @@ def _landmarks(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]
 
 
 def _manifest(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
-    from msi2he_jax.data.manifest import read_manifest
+    from msi2he_jax.data.cohort_check import check_cohort
+    from msi2he_jax.data.patients import one_spelling
+    from msi2he_jax.data.recipe import make_recipe
 
-    samples = read_manifest(path)
-    without = [sample.sample_id for sample in samples if sample.landmarks is None]
-    if without:
-        warnings.append(f"no landmarks for {', '.join(without)}: they cannot be training pairs")
-    groups = {sample.group_id for sample in samples}
-    if len(groups) < 3:
-        warnings.append(f"{len(groups)} group(s): a split into three parts needs at least three")
-    return {"samples": len(samples), "groups": len(groups)}
+    recipe = make_recipe("recommended", duplicates=values.duplicates)
+    cohort = check_cohort(path, recipe, checksum=bool(values.checksum), on_row=progress.tell)
+    rows = [vars(row) | {"state": row.state} for row in cohort.rows]
+    for each in rows:
+        warnings += [f"{each['sample_id']}: {said}" for said in each["warnings"]]
+    warnings += cohort.warnings
+    faults = [f"{each['sample_id']}: {said}" for each in rows for said in each["faults"]]
+    patients = set(one_spelling([each["group_id"] for each in rows if each["group_id"]]))
+    facts = {"samples": len(rows), "groups": len(patients)}
+    return facts | {"rows": rows, "faults": faults + cohort.faults}
 
 
 def _transform(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
@@ -257,7 +314,7 @@ def _transform(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]
 
     from msi2he_jax.registration.export import read_transform
 
-    transform = read_transform(path)
+    transform = read_transform(path).transform
     scale = float(np.sqrt(abs(np.linalg.det(transform.matrix[:2, :2]))))
     if not 0.5 < scale < 2:
         warnings.append(f"scales by {scale:.3g}: are both sides in micrometres?")
@@ -275,11 +332,21 @@ def _data_set(path: pathlib.Path, values: flags.FlagValues, warnings: list[str])
 
 def _run_folder(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
     from msi2he_jax.inference import load_model
+    from msi2he_jax.training.checkpoint import KINDS, damaged_steps, has_steps
 
-    model = load_model(path, "latest")
+    faults, found = damaged_steps(path), {}
+    if faults:
+        return {"faults": faults}
+    kinds = [kind for kind in KINDS if has_steps(path, kind)]
+    for kind in kinds or KINDS:
+        model = load_model(path, kind)
+        warnings += [line for line in model.warnings if line not in warnings]
+        found[kind] = int(model.step)
+    missing = set(KINDS) - set(kinds)
+    warnings += [f"holds no {kind} checkpoint" for kind in sorted(missing)]
     if not (path / "results.json").is_file():
         warnings.append("has not been scored yet: run evaluate")
-    return {"model": model.config.name, "step": int(model.step)}
+    return {"model": model.config.name, "step": max(found.values()), "steps": found}
 
 
 main = cli.verb(run, FLAGS, __doc__)

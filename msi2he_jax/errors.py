@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+_LONGEST = 2000  # Characters of one part of a message; what a file says can have any length.
+
 
 class InputError(ValueError):
     """Something a user handed in is wrong.
@@ -27,10 +29,11 @@ class InputError(ValueError):
         return type(self), (self.path, self.field, self.why, self.hint)
 
     def _message(self) -> str:
-        parts = [_one_line(part) for part in (self.path, self.field, self.why) if part]
-        return ": ".join(parts) + (f" ({_one_line(self.hint)})" if self.hint else "")
+        parts = [one_line(part) for part in (self.path, self.field, self.why) if part]
+        return ": ".join(parts) + (f" ({one_line(self.hint)})" if self.hint else "")
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Escapes what could break a log line: newlines, terminal codes, bidirectional marks."""
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -52,6 +52,7 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
 
     _refuse_folder(Path(values.out))
     model = load_model(values.run, values.which, norm=values.norm)
+    cli.warn(model.warnings)
     size = (values.height_px, values.width_px)
     if values.format == "onnx":
         error = bundle.write_onnx(values.out, model, size_px=size)

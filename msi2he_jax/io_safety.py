@@ -10,15 +10,15 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from msi2he_jax.errors import InputError
+from msi2he_jax.plain_json import json_text, json_value
 
 
 @dataclasses.dataclass
@@ -33,8 +33,13 @@ class Limits:
         xml_bytes: Largest imzML file.
         xml_depth: Deepest nesting of XML elements.
         text_bytes: Largest CSV, JSON or GeoJSON file.
+        json_depth: Deepest nesting of lists and mappings in JSON.
         npz_bytes: Largest content of an .npz file.
-        tensor_bytes: Largest tensor of a checkpoint from elsewhere.
+        folder_bytes: Largest step of a run's own checkpoints, all its files together.
+        tensor_bytes: Most bytes of all tensors of a checkpoint from elsewhere.
+        pickle_bytes: Most bytes of what names them.
+        pickle_steps: Most instructions of what names them.
+        pickle_depth: Deepest nesting of tuples in what names them.
     """
 
     image_pixels: int = 1_000_000_000
@@ -44,8 +49,13 @@ class Limits:
     xml_bytes: int = 64 * 2**30
     xml_depth: int = 100
     text_bytes: int = 32 * 2**20
+    json_depth: int = 100
     npz_bytes: int = 256 * 2**20
+    folder_bytes: int = 16 * 2**30
     tensor_bytes: int = 4 * 2**30
+    pickle_bytes: int = 32 * 2**20
+    pickle_steps: int = 500_000
+    pickle_depth: int = 8
 
 
 HASHES = "SHA256SUMS"
@@ -60,7 +70,7 @@ def changed_limits(**changes: int) -> Iterator[None]:
     before, variable = dataclasses.asdict(LIMITS), os.environ.get(_VARIABLE)
     vars(LIMITS).update(changes)
     if changes:
-        os.environ[_VARIABLE] = json.dumps(dataclasses.asdict(LIMITS))
+        os.environ[_VARIABLE] = json_text(LIMITS)
     try:
         yield
     finally:
@@ -111,8 +121,10 @@ def inside(root: str | os.PathLike, path: str | os.PathLike) -> Path:
     """Resolves `path` against `root` and refuses one that leaves it.
 
     Raises:
-        InputError: the resolved path is not under `root`.
+        InputError: the resolved path is not under `root`, or no file can have it.
     """
+    if "\0" in str(path):
+        raise InputError(root, "", f"{str(path)!r} is no file's name")
     resolved = (Path(root) / path).resolve()
     if not resolved.is_relative_to(Path(root).resolve()):
         raise InputError(path, "", f"leads out of {root}", "keep the file under that folder")
@@ -154,6 +166,19 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def refuse_filled(path: str | os.PathLike, *, overwrite: bool) -> None:
+    """Refuses an output folder that is a file, or holds something already.
+
+    Raises:
+        InputError: it is a file; or it is not empty and `overwrite` is false.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(path, "", "is a file, a folder was expected")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise InputError(path, "", "is not empty", "name another folder, or pass --overwrite")
+
+
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; renames it there on success, removes it on error.
@@ -162,10 +187,7 @@ def atomic_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterat
         InputError: `path` holds something already and `overwrite` is false, or cannot be written.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise InputError(path, "", "is a file, a folder was expected")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise InputError(path, "", "is not empty", "name another folder, or pass --overwrite")
+    refuse_filled(path, overwrite=overwrite)
     temporary = Path(_or_input_error(path, lambda: _temporary_folder(path)))
     try:
         yield temporary
@@ -176,6 +198,20 @@ def atomic_folder(path: str | os.PathLike, *, overwrite: bool = False) -> Iterat
         raise disk_error(path, error) or error from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(source: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Puts a finished folder of the same disk where `path` is; what stood there goes.
+
+    Raises:
+        InputError: the disk fails; both are as they were.
+    """
+    for entry in Path(source).rglob("*"):
+        _sync(entry)
+    try:
+        _swap_in(Path(source), Path(path))
+    except OSError as error:
+        raise disk_error(path, error) or error from error
 
 
 def disk_error(path: str | os.PathLike, error: OSError) -> InputError | None:
@@ -193,7 +229,29 @@ def _temporary_file(path: Path) -> tuple[int, str]:
 
 def _temporary_folder(path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")
+    return tempfile.mkdtemp(dir=path.parent, prefix=_staging_prefix(path))
+
+
+def _staging_prefix(path: Path) -> str:
+    """With the random part, which has no dot, a name that no neighbour's staging can have."""
+    return f".{path.name}.tmp-"
+
+
+def remove_staging(path: str | os.PathLike) -> None:
+    """Removes what a process that was killed left beside `path`, where its `atomic_folder` was.
+
+    For who knows that no other process writes there, as by `locking.held`. Where the process was
+    killed between the two renames, what stood at `path` before comes back.
+    """
+    path = Path(path)
+    pattern = re.escape(_staging_prefix(path)) + r"\w+(\.old)?"
+    for entry in sorted(path.parent.iterdir() if path.parent.is_dir() else ()):
+        if not (re.fullmatch(pattern, entry.name) and entry.is_dir()):
+            continue
+        if entry.suffix == ".old" and not path.exists():
+            os.replace(entry, path)
+        else:
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def _or_input_error(path: Path, action):
@@ -207,10 +265,15 @@ def _or_input_error(path: Path, action):
 def _swap_in(temporary: Path, path: Path) -> None:
     """Renames `temporary` to `path`; what stood there goes only once the new one is in place."""
     os.chmod(temporary, 0o755)
-    old = temporary.with_name(temporary.name + ".old")
+    old = path.with_name(f"{_staging_prefix(path)}{secrets.token_hex(4)}.old")
     if path.exists():
         os.replace(path, old)
-    os.replace(temporary, path)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        if old.exists():
+            os.replace(old, path)
+        raise
     _sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
@@ -238,19 +301,22 @@ def write_hashes(folder: str | os.PathLike) -> None:
         temporary.write_text("".join(lines), encoding="utf-8")
 
 
-def check_hashes(folder: str | os.PathLike, chosen: Callable[[str], bool] = bool) -> None:
+def check_hashes(folder: str | os.PathLike, chosen: Callable[[str], bool] = bool) -> set[str]:
     """Compares the files below `folder` with its `SHA256SUMS`; a folder without one passes.
 
     Args:
         folder: Where the list is.
         chosen: Tells by its name whether a file is compared. Files that are not listed are not.
 
+    Returns:
+        The names that are listed.
+
     Raises:
         InputError: a file is missing or differs, or the list is damaged.
     """
-    folder = Path(folder)
+    folder, names = Path(folder), set()
     if not (folder / HASHES).exists():
-        return
+        return names
     for line in read_text(folder / HASHES).splitlines():
         match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
         if not match:
@@ -262,6 +328,8 @@ def check_hashes(folder: str | os.PathLike, chosen: Callable[[str], bool] = bool
             raise InputError(path, "", "is missing", "copy the whole folder")
         if chosen(match[2]) and sha256(path) != match[1]:
             raise InputError(path, "", "differs from its SHA-256", "the file is damaged")
+        names.add(match[2])
+    return names
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -269,9 +337,9 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Writes `value` as indented JSON, atomically; numpy scalars and arrays become lists."""
+    """Writes `value` as indented JSON, atomically; see `json_text`."""
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, default=_plain) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")
 
 
 def read_text(path: str | os.PathLike, field: str = "") -> str:
@@ -303,21 +371,12 @@ def read_json(path: str | os.PathLike) -> Any:
     """Reads a JSON file.
 
     Raises:
-        InputError: absent, too large, or not JSON; names the line.
+        InputError: absent, too large, too deep, not JSON (names the line), a number that is too
+            large, or a key that stands twice in one object: readers differ in which of the two
+            they take. `NaN` and `Infinity`, which are no JSON, are read as floats.
     """
     text = read_text(path)
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return json_value(text, LIMITS.json_depth)
+    except ValueError as error:
         raise InputError(path, "", f"is not valid JSON: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    """Turns what `json` does not know into what it does."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, os.PathLike):
-        return str(value)
-    if dataclasses.is_dataclass(value):
-        return dataclasses.asdict(value)
-    raise TypeError(f"cannot write {type(value).__name__} as JSON")

@@ -2,11 +2,13 @@
 
     python -m msi2he_jax.preprocess --manifest=FILE --out=DIR [--preset=recommended|paper]
 
-Every sample is checked, the mass axis and the peaks are chosen from the training split, and each
-section's ion images and slide are brought onto one grid by its landmarks. DIR receives TFDS shards
-and provenance.json, which synthesize uses to treat new data in the same way. --preset=paper does
-it as published (interpolation, plain sum over all data, 50 peaks, 256 px; the bin width of 0.01 Da
-and the absence of normalisation are assumptions, since the paper does not state them).
+Every sample is checked; mass axis, peaks and intensity scale are chosen from the training split
+(--preset=paper: from all samples, the test split included, as published), and each section's ion
+images and slide are brought onto one grid by its landmarks. DIR receives TFDS shards and
+provenance.json, which synthesize uses to treat new data in the same way. --preset=paper does it as
+published: profiles interpolated, plain sum over all data, 50 peaks, 256 px. Assumed, since the
+paper does not state them: bins of 0.01 Da, no normalisation, the scale to [0, 1] by each channel's
+99.5th percentile, above which values are clipped, and that centroid spectra are summed into bins.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ import functools
 import sys
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 
-from msi2he_jax import cli
+from msi2he_jax import cli, progress
 from msi2he_jax.errors import InputError
 
 FLAGS = cli.new_flags()
@@ -148,9 +150,21 @@ flags.DEFINE_boolean("overwrite", False, "Replace what is in --out.", flag_value
 flags.DEFINE_boolean(
     "force",
     False,
-    "Go on with mixed spectrum types, polarities or m/z ranges.",
+    "Go on with mixed spectrum types, polarities or m/z ranges, and take patients whose names are "
+    "alike as several.",
     flag_values=FLAGS,
 )
+# What the stages of the work are called while they run.
+_STAGES = {
+    "survey": "checking files",
+    "align": "aligning",
+    "file": "mass shifts",
+    "sum": "summing spectra",
+    "sizes": "sizes of spectra",
+    "values": "reading peaks",
+    "view": "drawing views",
+    "pair": "making pairs",
+}
 # Flags that are named otherwise in the recipe.
 _IN_RECIPE = {
     "axis": "axis_kind",
@@ -163,38 +177,53 @@ _IN_RECIPE = {
 def run(values: flags.FlagValues, args: list[str]) -> None:
     """Runs the verb."""
     _check(values, args)
+    from msi2he_jax.coregistration.training_pairs import align_cohort
     from msi2he_jax.data import cohort, mapping, work
     from msi2he_jax.data.builder import write_dataset
-    from msi2he_jax.data.cohort_alignment import align_cohort
-    from msi2he_jax.data.manifest import read_manifest
+    from msi2he_jax.data.manifest import read_manifest, with_one_spelling
+    from msi2he_jax.data.msi_warnings import shared_file_warnings
+    from msi2he_jax.data.patients import spelling_warnings
     from msi2he_jax.data.split import assign_splits
+    from msi2he_jax.io_safety import refuse_filled
 
     manifest, recipe = Path(values.manifest), _recipe(values)
     samples = read_manifest(manifest.absolute() if values.scheduler else manifest)
-    _refuse_filled(Path(values.out), values.overwrite)
-    splits = assign_splits(samples, recipe.seed)
+    refuse_filled(values.out, overwrite=values.overwrite)
+    splits = assign_splits(samples, recipe.seed, manifest=manifest, force=values.force)
+    spelt = spelling_warnings([s.group_id for s in samples], force=values.force)
+    shared = shared_file_warnings(samples)
+    samples = with_one_spelling(samples)
     skipped: list[dict[str, str]] = []
     tally: list[tuple[int, int]] = []
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(work.work_folder(values.out))
-        cluster = {"folder": folder, "software": work.software}
+        stack.enter_context(cli.keeping(lambda: work.kept_words(folder)))
+        cluster = {
+            "folder": folder,
+            "software": work.software,
+            "on_wait": lambda why: cli.warn([why]),
+        }
         mapper = stack.enter_context(mapping.open_map(values.workers, values.scheduler, **cluster))
         each = functools.partial(
             work.each,
             mapper=mapper,
             folder=folder,
             on_fault=functools.partial(_leave_out, skipped, values.on_error == "skip"),
-            on_found=functools.partial(_continue, tally),
+            on_found=lambda stage, done, units: tally.append((done, units)),
+            on_done=_tell,
         )
-        logging.info("reading %d samples", len(samples))
         surveys = cohort.survey_cohort(manifest, samples, splits, recipe, each)
         samples = align_cohort(samples, surveys, recipe, Path(values.align), each)
         plan = cohort.plan_cohort(manifest, samples, splits, recipe, surveys, each)
         plan["skipped"] = skipped
-        logging.info("%d peaks; making pairs", len(plan["peaks"]["mz"]))
+        plan["warnings"] += spelt
+        plan["warnings"] += [f"{name}: {said}" for name, each in shared.items() for said in each]
         examples, finish = cohort.cohort_examples(samples, splits, surveys, plan, each)
         write_dataset(values.out, examples, plan, finish=finish, overwrite=values.overwrite)
+    progress.clear()
     print(_summary(values.out, plan, tally))
+    cli.print_written(values.out)
+    cli.warn(_warnings(plan))
 
 
 def _check(values: flags.FlagValues, args: list[str]) -> None:
@@ -256,25 +285,16 @@ def _numbers(name: str, words: list[str] | None) -> tuple[float, ...] | None:
         raise InputError(f"--{name}", "", f"{text!r} are not m/z", "as in 279.09,283.26") from None
 
 
-def _refuse_filled(out: Path, overwrite: bool) -> None:
-    """Says at once what writing would say after the work is done."""
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise InputError(out, "", "is not empty", "name another folder, or pass --overwrite")
-
-
 def _leave_out(skipped: list[dict[str, str]], skip: bool, sample, error: InputError) -> None:
     """A user's mistake stops all, or leaves the sample out and is recorded."""
     if not skip:
         raise error
-    logging.warning("%s is left out: %s", sample.sample_id, error)
+    cli.warn([f"left out: {error}"], sample.sample_id)
     skipped.append({"sample_id": sample.sample_id, "why": str(error)})
 
 
-def _continue(tally: list[tuple[int, int]], stage: str, done: int, units: int) -> None:
-    """Counts what an earlier run left."""
-    tally.append((done, units))
-    if done:
-        logging.info("%s: %d of %d units were already done", stage, done, units)
+def _tell(stage: str, done: int, units: int, ready: int) -> None:
+    progress.tell(f"{_STAGES[stage]}: part", done, units, ready=ready)
 
 
 def _summary(out: str, plan: dict, tally: list[tuple[int, int]]) -> str:
@@ -289,15 +309,17 @@ def _summary(out: str, plan: dict, tally: list[tuple[int, int]]) -> str:
     done, units = (sum(column) for column in zip(*tally, strict=True))
     if done:
         lines.append(f"continued an earlier run: {done} of {units} units were already done")
-    doubts = [f"{r['sample_id']}: {r['doubt']}" for r in plan["samples"] if "doubt" in r]
-    doubts += plan["doubts"] + [f"{r['sample_id']} left out: {r['why']}" for r in plan["skipped"]]
-    empty = [split for split, count in plan["counts"].items() if not count]
-    if empty:
-        doubts.append(
-            f"nothing for {' and '.join(empty)}: a split needs three patients whose sections "
-            "share neither file nor slide (or regions of them that do not overlap)"
-        )
-    return "\n".join(lines + [f"warning: {doubt}" for doubt in doubts])
+    return "\n".join(lines)
+
+
+def _warnings(plan: dict) -> list[str]:
+    """Lists what is odd about the data set, and what it lacks."""
+    from msi2he_jax.data.provenance import warnings_of
+    from msi2he_jax.data.split import empty_split_warnings
+
+    warnings = warnings_of(plan)
+    warnings += [f"{r['sample_id']}: left out: {r['why']}" for r in plan["skipped"]]
+    return warnings + empty_split_warnings([name for name, n in plan["counts"].items() if n])
 
 
 def _alignment_errors(records: list[dict]) -> list[str]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 
-from msi2he_jax import cli
+from msi2he_jax import cli, progress
 from msi2he_jax.errors import InputError
 
 FLAGS = cli.new_flags()
@@ -38,11 +38,21 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
     out = Path(values.out or Path(values.run) / "report.html")
     if out.is_dir():
         raise InputError(out, "--out", "is a folder, a file was expected")
+    from msi2he_jax import locking
+
+    with locking.held(out, "report"):
+        _write_page(values, out)
+    print(out)
+
+
+def _write_page(values: flags.FlagValues, out: Path) -> None:
+    from msi2he_jax.data.provenance import warnings_of
     from msi2he_jax.io_safety import atomic_file
     from msi2he_jax.reporting.page import report_page
     from msi2he_jax.reporting.records import read_registration, read_run
 
     record = read_run(values.run)
+    cli.warn(warnings_of(record.provenance))
     others = [read_run(folder) for folder in values.compare]
     registration = read_registration(values.registration) if values.registration else None
     panels, why = _panels(values, record, others)
@@ -51,7 +61,6 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
     )
     with atomic_file(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    print(out)
 
 
 def _panels(values: flags.FlagValues, record, others) -> tuple[list, str]:
@@ -70,7 +79,7 @@ def _panels(values: flags.FlagValues, record, others) -> tuple[list, str]:
     try:
         return _make_panels(values, record, others, data), ""
     except InputError as error:
-        logging.warning("no pictures: %s", error)
+        cli.warn([f"no pictures: {error}"])
         return [], f"They could not be made: {error}"
 
 
@@ -84,10 +93,15 @@ def _make_panels(values: flags.FlagValues, record, others, data: str) -> list:
         name = model_name(each)
         name = f"{name}, {each.path}" if name in models else name
         models[name] = load_model(each.path, values.which)
+        cli.warn(models[name].warnings)
     arrays = load_arrays(data, "test")
     scores = {s.get("sample_id"): s for s in record.test().get("per_sample", [])}
     chosen = choose(list(arrays.sample_ids), scores, values.samples)
-    return [_panel(models, arrays, index, scores) for index in chosen]
+    panels = []
+    for done, index in enumerate(chosen):
+        progress.tell("sample", done, len(chosen), arrays.sample_ids[index])
+        panels.append(_panel(models, arrays, index, scores))
+    return panels
 
 
 def choose(sample_ids: list[str], scores: dict, count: int) -> list[int]:

@@ -2,6 +2,7 @@
 
     python -m msi2he_jax.simulate --out=DIR [--sections=24 --grid=64 --seed=0]
     python -m msi2he_jax.simulate --out=DIR --histology-dir=FOLDER_OF_H&E_IMAGES
+    python -m msi2he_jax.simulate --out=DIR --hardness=hard,pen=0
 
 Writes DIR/manifest.csv (hand it to preprocess), imzml/, histology/, landmarks/, and what a real
 study would not know: truth/SAMPLE/ (transform.json, displacement.npz, compartments.png) and
@@ -10,11 +11,13 @@ cohort.json. The same flags and seed give the same files.
 
 from __future__ import annotations
 
+import functools
 import sys
+from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 
-from msi2he_jax import cli
+from msi2he_jax import cli, progress
 from msi2he_jax.errors import InputError
 
 # About 200 bytes per slide pixel are held while it is drawn.
@@ -51,6 +54,13 @@ flags.DEFINE_float(
     "Largest smooth warp beyond the affine, um; default: one MSI pixel.",
     **_DEFINED,
 )
+flags.DEFINE_string(
+    "hardness",
+    "none",
+    "What makes registration hard: a preset (none, usual, hard, extreme), knob=level with levels "
+    "in [0, 1], or both, as in hard,pen=0. docs/simulation.md lists the knobs.",
+    **_DEFINED,
+)
 flags.DEFINE_float("jitter-ppm", 3.0, "Mass error from spectrum to spectrum, ppm.", **_DEFINED)
 flags.DEFINE_enum("format", "png", ["png", "ome.tiff"], "Format of the slide images.", **_DEFINED)
 
@@ -60,16 +70,21 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
     cli.no_positional(args)
     cli.require(values, "out")
     _check(values)
+    from msi2he_jax import locking
     from msi2he_jax.io_safety import atomic_folder
     from msi2he_jax.phantom.cohort import write_cohort
 
     plan = _plan(values)
     _check_extent(plan)
     words, members = _slides(values, plan)
-    with atomic_folder(values.out, overwrite=values.overwrite) as folder:
-        logging.info("%d sections to simulate", plan.sections)
-        write_cohort(folder, plan, members, words, _progress)
-    print(f"{values.out}/manifest.csv")
+    with (
+        locking.held(values.out, "simulate"),
+        atomic_folder(values.out, overwrite=values.overwrite) as folder,
+    ):
+        progress.tell("section", 0, plan.sections)
+        write_cohort(folder, plan, members, words, functools.partial(progress.tell, "section"))
+    names = [path.name for path in Path(values.out, "truth").iterdir()]
+    cli.print_written(values.out, names=names)
 
 
 def _check(values: flags.FlagValues) -> None:
@@ -109,12 +124,13 @@ def _slides(values: flags.FlagValues, plan):
         return words, procedural_members(plan)
     words = "Simulated DESI-like spectra over real H&E pictures; no MSI was measured."
     folder = existing_folder(folder, "histology-dir")
-    return words, picture_members(plan, folder, lambda why: logging.warning("left out: %s", why))
+    return words, picture_members(plan, folder, lambda why: cli.warn([f"left out: {why}"]))
 
 
 def _plan(values: flags.FlagValues):
     from msi2he_jax.phantom.cohort import Plan
     from msi2he_jax.phantom.geometry import Raster
+    from msi2he_jax.phantom.hardness import parse_hardness
     from msi2he_jax.phantom.section import Probe
 
     um_x = values["msi-um-per-px"].value
@@ -134,11 +150,8 @@ def _plan(values: flags.FlagValues):
         spectra=values.spectra,
         image_format=values.format,
         probe=probe,
+        hardness=parse_hardness(values.hardness),
     )
-
-
-def _progress(sample_id: str) -> None:
-    logging.info("wrote %s", sample_id)
 
 
 main = cli.verb(run, FLAGS, __doc__)

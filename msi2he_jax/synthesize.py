@@ -12,13 +12,15 @@ be treated so is refused. Images larger than a tile are made of tiles that overl
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 
-from msi2he_jax import cli
+from msi2he_jax import cli, progress
 from msi2he_jax.errors import InputError
 
 FLAGS = cli.new_flags()
@@ -81,18 +83,33 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
     """Synthesises every sample asked for and writes three files of each."""
     cli.no_positional(args)
     _check(values)
+    from msi2he_jax import locking
     from msi2he_jax.inference import load_model, overlap
 
     model = load_model(values.run, values.which, norm=values.norm)
+    cli.warn(model.warnings)
     tile_px = values.tile_px or training_size_px(model)
     if values.overlap_px >= tile_px:
         why = f"is {values.overlap_px}, must be below the tile's {tile_px} px"
         raise InputError("--overlap_px", "", why)
     compared = _compared(values, model)
-    sources = _from_imzml(values, model) if values.imzml else _from_data(values, model)
-    with overlap.written_behind(print) as submit:
-        for source in overlap.read_ahead(sources):
+    count, sources = _sources(values, model)
+    # A lock for each section and not for the folder: jobs that share a folder are usual.
+    written: list[list[Path]] = []
+    names = []
+    with (
+        contextlib.ExitStack() as locks,
+        cli.keeping(lambda: f"{len(written)} sections are written" if written else ""),
+        overlap.written_behind(written.append) as submit,
+    ):
+        for index, source in enumerate(overlap.read_ahead(sources)):
+            if count > 1:  # of one alone the tiles are counted
+                progress.tell("section", index, count, source["sample_id"])
+            stem = _file_stem(values.out, source["sample_id"])
+            locks.enter_context(locking.held(stem, "synthesize"))
             submit(_write, *_painted(values, model, source, tile_px, compared))
+            names.append(source["sample_id"])
+    cli.print_written(values.out, [path for paths in written for path in paths], names)
 
 
 def _compared(values: flags.FlagValues, model) -> list:
@@ -103,6 +120,7 @@ def _compared(values: flags.FlagValues, model) -> list:
     from msi2he_jax.inference.spread import painters
 
     others = [load_model(run, values.which, norm=values.norm) for run in values.ensemble]
+    cli.warn(line for each in others for line in each.warnings)
     return painters(model, values.samples, others)
 
 
@@ -133,18 +151,29 @@ def training_size_px(model) -> int:
     return max([SMALLEST_TILE_PX, *sides])
 
 
+def _sources(values: flags.FlagValues, model) -> tuple[int, Iterator[dict]]:
+    """Returns how many sections will be painted, and what they are painted of."""
+    if values.imzml:
+        return 1, _from_imzml(values, model)
+    from msi2he_jax.data.provenance import warnings_of
+
+    provenance = _matching_provenance(values.data, model)
+    cli.warn(warnings_of(provenance))
+    counts = {split: count for split, count in provenance["counts"].items() if count}
+    if values.split != "all":
+        counts = {values.split: counts.get(values.split, 0)}
+    return sum(counts.values()), _from_data(values, provenance, list(counts))
+
+
 def _from_imzml(values: flags.FlagValues, model) -> Iterator[dict]:
     from msi2he_jax.inference.new_data import read_msi
     from msi2he_jax.io_safety import sha256
 
     path = Path(values.imzml)
-    arrays = read_msi(
-        path,
-        model.provenance,
-        um_per_px=values.msi_um_per_px,
-        um_per_px_y=values.msi_um_per_px_y,
-        force=values.force,
-    )
+    sizes = {"um_per_px": values.msi_um_per_px, "um_per_px_y": values.msi_um_per_px_y}
+    with cli.asking_for("--msi_um_per_px", "msi_um_per_px"):
+        arrays = read_msi(path, model.provenance, **sizes, force=values.force)
+    cli.warn(arrays.warnings, path.stem)
     yield {
         "sample_id": path.stem,
         "msi": arrays.msi,
@@ -156,16 +185,15 @@ def _from_imzml(values: flags.FlagValues, model) -> Iterator[dict]:
             "msi_um_per_px_yx": list(arrays.native_um),
             "grid_origin_um_yx": list(arrays.origin_um),
             "forced": values.force,
+            "warnings": list(arrays.warnings),
         },
     }
 
 
-def _from_data(values: flags.FlagValues, model) -> Iterator[dict]:
+def _from_data(values: flags.FlagValues, provenance: dict, splits: list[str]) -> Iterator[dict]:
     from msi2he_jax.data.loader import load_arrays
 
-    provenance = _matching_provenance(values.data, model)
-    splits = [name for name, count in provenance["counts"].items() if count]
-    for split in splits if values.split == "all" else [values.split]:
+    for split in splits:
         arrays = load_arrays(values.data, split)
         for index, sample_id in enumerate(arrays.sample_ids):
             # The padded frame goes through, as in evaluate, so that both see the same image.
@@ -204,6 +232,8 @@ def _painted(values: flags.FlagValues, model, source: dict, tile_px: int, compar
     stem = _file_stem(values.out, source["sample_id"])
     options = {"tile_px": tile_px, "overlap_px": values.overlap_px}
     tiling = options | {"batch_size": values.batch_size}
+    if values.imzml:
+        tiling["on_tiles"] = functools.partial(progress.tell, "tile")
     image = synthesize_tiled(model.apply, source["msi"], **tiling)
     rows, columns = source["extent_px"]
     pixels = to_uint8(image[:rows, :columns])
@@ -222,8 +252,8 @@ def _extent_of(spread) -> dict:
     return {"mean": float(spread.mean()), "most": float(spread.max()), "unit": "of full range"}
 
 
-def _write(stem: Path, pixels, record: dict, spread, words: str) -> str:
-    """Writes a section's files, the JSON file last; returns the picture's path."""
+def _write(stem: Path, pixels, record: dict, spread, words: str) -> list[Path]:
+    """Writes a section's files, the JSON file last; returns their paths."""
     from msi2he_jax.interop.ome_tiff import write_ome_tiff
     from msi2he_jax.interop.png import write_png
     from msi2he_jax.io_safety import write_json
@@ -234,8 +264,9 @@ def _write(stem: Path, pixels, record: dict, spread, words: str) -> str:
     if spread is not None:
         _write_spread(stem, spread, record)
     write_json(f"{stem}.json", record)
-    logging.info("%s: %d x %d px", record["sample_id"], *pixels.shape[:2])
-    return f"{stem}.png"
+    ends = [".png", ".ome.tiff", ".json"]
+    ends += ["_spread.npy", "_spread.png"] if spread is not None else []
+    return [Path(f"{stem}{end}") for end in ends]
 
 
 def _write_spread(stem: Path, spread, record: dict) -> None:

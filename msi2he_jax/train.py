@@ -3,15 +3,16 @@
     python -m msi2he_jax.train --config=configs/pix2pix.py --workdir=runs/pix2pix
     python -m msi2he_jax.train --config=configs/smoke.py:unet --config.train.steps=500
 
---config takes a Python file with get_config(), which is run (`FILE.py:variant` hands `variant` to
-it), or a JSON file such as a run's own config.json, which is only read. Every value in it can be
+--config takes the name of a shipped configuration (pix2pix, unet, smoke:unet, ...), a Python file
+with get_config(), which is run (`FILE.py:variant` hands `variant` to it), or a JSON file such as a
+run's own config.json, which is only read. Every value in it can be
 set on the command line: --config.SECTION.KEY=VALUE. Keys with their defaults follow the flags
 below. What they mean: msi2he_jax/config/keys.py.
 
 A run that was stopped goes on where it was when the same command is given again: by itself, and
-with the result it would have had. Ctrl-C and SIGTERM finish the current call and save; a second one
-stops at once. Exit codes: 0 done, 2 a mistake in the input, 3 losses stopped being finite, 75
-stopped by SIGTERM, 130 by Ctrl-C.
+with the result it would have had. Ctrl-C, SIGTERM and SIGHUP (the terminal was closed) finish the
+current call and save; a second one stops at once. Exit codes: 0 done, 2 a mistake in the input, 3
+losses stopped being finite, 75 stopped by SIGTERM, 129 by SIGHUP, 130 by Ctrl-C.
 
 The run's folder holds config.json, provenance.json (of the data), checkpoints/latest and
 checkpoints/best (by validation score), metrics.jsonl, events/ (TensorBoard) and images/ (MSI view,
@@ -28,14 +29,20 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 
-from msi2he_jax import cli
+from msi2he_jax import cli, progress
 from msi2he_jax.errors import InputError
 
 FLAGS = cli.new_flags()
-flags.DEFINE_string("config", None, "FILE.py, FILE.py:variant or FILE.json.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "config",
+    None,
+    "NAME or FILE.py, with :variant where it has some; FILE.json.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string(
     "init_from",
     None,
@@ -59,7 +66,11 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME if absent.", flag_values=FLAGS)
 
-_EXIT = {signal.SIGTERM: 75, signal.SIGINT: cli.INTERRUPTED}
+_EXIT = {
+    signal.SIGTERM: cli.TERMINATED,
+    signal.SIGHUP: cli.HUNG_UP,
+    signal.SIGINT: cli.INTERRUPTED,
+}
 _NOT_FINITE = 3
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
@@ -91,6 +102,9 @@ def read_config(source: str, overrides: Sequence[tuple[str, str]]):
     from msi2he_jax import config as configs
 
     config = configs.load_config(source)
+    named = {key for key, _ in overrides}
+    if "train.steps" in named and "train.epochs" not in named:
+        overrides = [("train.epochs", "0"), *overrides]  # who asks for steps gets them
     for key, text in overrides:
         config = override(config, key, text)
     configs.check_config(config, source)
@@ -107,23 +121,38 @@ def run(values: flags.FlagValues, args: list[str], *, overrides: Sequence[tuple[
     workdir = values["workdir"].value or f"runs/{config.name}"
     if values["deterministic"].value:  # Read when a device is first used, which is later.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DETERMINISTIC}".strip()
+    if values["coordinator"].value:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Read when jax is imported, below.
     from msi2he_jax.training import loop, processes
     from msi2he_jax.training.interrupt import stop_requests
     from msi2he_jax.training.parallel import use_compilation_cache
 
     if values["coordinator"].value:
         processes.join(values["coordinator"].value)
+    if processes.is_first():
+        _warn(config.data.dir)
     use_compilation_cache()
-    with _ending_alone(), _Bar(config) as bar, stop_requests() as stop:
-        report = loop.Report(bar.note, bar.total, bar.progress)
+    with _ending_alone(), stop_requests() as stop:
+        told = _Told(config.train.steps)
+        report = loop.Report(told.note, told.total, told.progress)
         report = report if processes.is_first() else loop.Report()
         options = {"report": report, "stop": stop, "begin": _beginning(config)}
         outcome = loop.train_and_evaluate(config, workdir, **options)
     if processes.is_first():
+        progress.clear()
         print(_summary(outcome, workdir, config))
+        _print_written(workdir)
     if outcome.reason == "not finite":
         return _NOT_FINITE
     return _EXIT[outcome.signal] if outcome.reason == "signal" else cli.DONE
+
+
+def _warn(data: str) -> None:
+    """Says what is odd about the data set; where it is none, training says so."""
+    from msi2he_jax.data.provenance import read_provenance, warnings_of
+
+    with contextlib.suppress(InputError):
+        cli.warn(warnings_of(read_provenance(data)))
 
 
 @contextlib.contextmanager
@@ -134,7 +163,10 @@ def _ending_alone():
     try:
         yield
     except Exception as error:
-        processes.end_alone(cli.USER_ERROR if isinstance(error, InputError) else 1)
+        lost = None if isinstance(error, InputError) else processes.lost_peer(error)
+        processes.end_alone(cli.USER_ERROR if lost or isinstance(error, InputError) else 1)
+        if lost:
+            raise lost from error
         raise
 
 
@@ -147,35 +179,31 @@ def _beginning(config):
     return functools.partial(begin_from, source=config.init_from)
 
 
-class _Bar:
-    """A progress bar on stderr with images/s and the time left; notes stand above it."""
+class _Told:
+    """What training tells, on stderr: steps with images/s and the time left, and notes."""
 
-    def __init__(self, config):
-        self._options = {"total": config.train.steps, "unit": "step", "desc": config.name}
-        self._bar = None
+    def __init__(self, steps: int):
+        self._steps = steps
 
     def note(self, line: str) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(line, file=sys.stderr)
+        progress.clear()
+        print(line, file=sys.stderr)
 
     def total(self, steps: int) -> None:
-        self._options["total"] = steps
+        progress.tell("setting up")
+        self._steps = steps
 
     def progress(self, step: int, values: dict[str, float]) -> None:
-        from tqdm import tqdm
+        progress.tell("step", step, self._steps, f"{values['images_per_s']:.3g} images/s")
 
-        if self._bar is None:
-            self._bar = tqdm(initial=step, dynamic_ncols=True, **self._options)
-        self._bar.set_postfix_str(f"{values['images_per_s']:.3g} images/s", refresh=False)
-        self._bar.update(step - self._bar.n)
 
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self._bar is not None:
-            self._bar.close()
+def _print_written(workdir: str) -> None:
+    """Prints the run's files; checkpoints are one line, whatever they are made of."""
+    names = [path for path in Path(workdir).glob("*") if path.name != "checkpoints"]
+    if names:
+        cli.print_written(workdir, names)
+        for step in sorted(Path(workdir, "checkpoints").glob("*/[0-9]*")):
+            print(f"  {1:4d} checkpoints/{step.parent.name}/{step.name}/")
 
 
 def _summary(outcome, workdir: str, config) -> str:

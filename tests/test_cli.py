@@ -29,6 +29,9 @@ def main():
             raise KeyboardInterrupt
         if values.out == "terminate":
             os.kill(os.getpid(), signal.SIGTERM)
+        if values.out == "hang up":
+            with cli.keeping(lambda: "3 are kept"):
+                os.kill(os.getpid(), signal.SIGHUP)
         if values.out == "full":
             raise OSError(28, "No space left on device")
         if values.out == "memory":
@@ -77,13 +80,46 @@ def test_mistakes(main, capsys, argv, message):
 
 def test_interrupt(main, capsys):
     assert main(["--out=interrupt"]) == 130
-    assert capsys.readouterr().err == "error: stopped by Ctrl-C; what was complete is kept\n"
+    assert capsys.readouterr().err == "error: stopped by Ctrl-C\n"
 
 
 @pytest.mark.parametrize(("out", "error"), [("fault", KeyError), ("attribute", AttributeError)])
 def test_faults_of_the_program_are_shown(main, out, error):
     with pytest.raises(error):
         main([f"--out={out}"])
+
+
+def test_an_error_asks_for_the_flag_that_stands_for_a_column(tmp_path):
+    hint = "fill the manifest's column histology_um_per_px, in um"
+    with (
+        pytest.raises(InputError) as caught,
+        cli.asking_for("--input_um_per_px", "histology_um_per_px"),
+    ):
+        raise InputError("a.png", "histology_um_per_px", "is not said", hint)
+    assert (
+        str(caught.value) == "a.png: --input_um_per_px: is not said (pass --input_um_per_px, in um)"
+    )
+    with (
+        pytest.raises(InputError, match="resample it"),
+        cli.asking_for("--input_um_per_px", "histology_um_per_px"),
+    ):
+        raise InputError("a.png", "histology_um_per_px", "is oblong", "resample it")
+
+
+def test_what_was_written_is_a_line_per_kind(tmp_path, capsys):
+    names = ["p1", "p10", "p1_b"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "transform.json").touch()
+        (tmp_path / f"{name}_SYNTHETIC.png").touch()
+    for name in ("p100.txt", ".hidden", "summary.json"):
+        (tmp_path / name).touch()
+    cli.print_written(tmp_path, names=names)
+    kinds = ["3 SAMPLE/transform.json", "3 SAMPLE_SYNTHETIC.png", "1 p100.txt", "1 summary.json"]
+    lines = [str(tmp_path), *(f"     {kind}" for kind in kinds)]
+    assert capsys.readouterr().out.splitlines() == lines
+    cli.print_written(tmp_path, [tmp_path / "p10_SYNTHETIC.png"])
+    assert capsys.readouterr().out.splitlines()[1:] == ["     1 p10_SYNTHETIC.png"]
 
 
 def test_debug_shows_the_traceback(main):
@@ -106,21 +142,23 @@ def test_dashes_and_underscores_are_alike(main, capsys, flag):
     assert capsys.readouterr().out.endswith("profile\n")
 
 
+@pytest.mark.usefixtures("heeding_hangup")
 @pytest.mark.parametrize(
     ("out", "code", "line"),
     [
-        ("terminate", 75, "stopped by SIGTERM; what was complete is kept"),
-        ("full", 2, "the output cannot be written: No space left on device (what was complete is"),
+        ("terminate", 75, "stopped by SIGTERM\n"),
+        ("hang up", 129, "stopped by SIGHUP; 3 are kept\n"),
+        ("full", 2, "the output cannot be written: No space left on device (make room, run again)"),
         ("memory", 2, "there is not enough memory for this (Unable to allocate 8 EiB)"),
         ("absent", 2, "a.txt: No such file or directory"),
     ],
 )
 def test_what_the_computer_says_is_one_line(main, capsys, out, code, line):
-    before = signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
     assert main([f"--out={out}"]) == code
     printed = capsys.readouterr().err
     assert printed.startswith(f"error: {line}") and printed.count("\n") == 1
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert before == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
 
 
 def test_an_unknown_fault_of_the_system_is_shown(main):
@@ -153,3 +191,16 @@ def test_a_reader_who_has_seen_enough_is_no_error():
     done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(12, "Cannot allocate memory"),
+        MemoryError(),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 1 byte"),
+    ],
+)
+def test_too_little_memory_is_one_line(error):
+    said = cli.user_message(error, cli.new_flags())
+    assert said.startswith("there is not enough memory for this") and "\n" not in said

@@ -4,7 +4,9 @@ import pathlib
 import pytest
 
 from msi2he_jax import config as configs
+from msi2he_jax import train
 from msi2he_jax.errors import InputError
+from msi2he_jax.metrics import evaluation
 from msi2he_jax.models import build, convolution
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs"
@@ -42,7 +44,11 @@ def test_the_paper_s_recipe():
     assert config.optimizer.learning_rate == 2e-5
     assert (config.optimizer.b1, config.optimizer.b2) == (0.5, 0.999)
     assert config.loss.lambda_l1 == 200 and config.train.batch_size == 1
+    assert config.train.epochs == 200 and config.optimizer.schedule == "linear"
+    assert config.data.augment == "mirror" and round(256 * (1 + config.augmentation.jitter)) == 286
+    assert config.test.dropout_at_test and config.train.patience > 0
     unet = configs.load_config(FOLDER / "unet.py")
+    assert unet.train.patience > 0
     assert unet.train.batch_size == 64 and unet.optimizer.learning_rate == 0.01
     assert unet.discriminator.name == "none" and unet.loss.reconstruction == "mse"
     fair = configs.load_config(f"{FOLDER / 'unet.py'}:fair")
@@ -53,6 +59,7 @@ def test_the_paper_s_recipe():
 
 def test_choices_are_those_of_the_networks():
     assert configs.CHOICES["model.name"] == build.GENERATORS
+    assert configs.CHOICES["model.start"] == build.STARTS
     assert configs.CHOICES["model.dtype"] == build.DTYPES
     assert configs.CHOICES["model.lowering"] == convolution.LOWERINGS
 
@@ -85,6 +92,17 @@ def test_json_is_read_as_data(tmp_path):
         ("config.data.crop_px = 100", ["data.crop_px", "multiple of 256"]),
         ("config.discriminator.name = 'none'; config.loss.lambda_l1 = 0.0", ["loss.lambda_l1"]),
         ("config.loss.gan = 'wgangp'", ["discriminator.norm", "instance"]),
+        ("config.model.name = 'linear'", ["model.start", "--config.model.start=ridge"]),
+        (
+            "config.model.name = 'linear'; config.model.start = 'pls'",
+            ["discriminator.name", "solved for, not trained"],
+        ),
+        (
+            "config.model.update(name='linear', start='pls'); config.discriminator.name = 'none'",
+            ["train.steps", "--config.train.steps=1"],
+        ),
+        ("config.model.start = 'ridge'; config.init_from = 'x'", ["init_from", "model.start=none"]),
+        ("config.model.neighbours_px = 4", ["model.neighbours_px", "odd", "neighbours_px=5"]),
         ("config.name = '../x'", ["name", "letters"]),
         ("config.optimizer.learning_rate = float('nan')", ["learning_rate", "nan"]),
         ("raise RuntimeError('oh')", ["mine.py", "RuntimeError: oh"]),
@@ -136,3 +154,29 @@ def test_split_overrides_leaves_the_rest_alone():
     rest, overrides = configs.split_overrides(words)
     assert rest == ["--config=a.py", "--workdir", "x", "--debug"]
     assert overrides == [("a.b", "1"), ("c", "true")]
+
+
+@pytest.mark.parametrize(("name", "model"), [("pix2pix.py", "pix2pix"), ("unet.py", "U-Net")])
+def test_the_published_recipes_are_those_of_the_shipped_files(name, model):
+    config = configs.load_config(FOLDER / name)
+    assert configs.published_differences(config, model) == ([], [])
+    config.update({"name": "mine", "seed": 7})
+    config.train.eval_every = 3
+    assert configs.published_differences(config, model) == ([], [])
+    config.ema, config.model.features = 0.5, 8
+    recipe, sizes = configs.published_differences(config, model)
+    assert recipe == ["ema 0.5 (published: 0)"]
+    assert sizes == ["model.features 8 (published: 64)"]
+
+
+def test_scores_that_may_choose_are_those_that_evaluate_reports():
+    names = {*evaluation.PAPER_NAMES, *evaluation.TISSUE_NAMES} - {"tissue_fraction", "mi_bits"}
+    assert set(configs.CHOICES["train.best_metric"]) == names
+
+
+def test_steps_on_a_command_line_are_taken():
+    """pix2pix.py counts in epochs, which would decide over any steps."""
+    config = train.read_config(FOLDER / "pix2pix.py", [("train.steps", "2")])
+    assert (config.train.steps, config.train.epochs) == (2, 0)
+    both = [("train.epochs", "3"), ("train.steps", "2")]
+    assert train.read_config(FOLDER / "pix2pix.py", both).train.epochs == 3

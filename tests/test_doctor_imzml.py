@@ -1,6 +1,9 @@
 """What doctor says of imzML files, as text and as JSON."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -79,7 +82,7 @@ def test_regions_can_be_copied_from_the_text(run, capsys):
     ]
 
 
-def test_boxes_that_overlap_are_doubted(run, capsys):
+def test_boxes_that_overlap_are_warned_of(run, capsys):
     path = run([(x, 10) for x in range(2, 12)] + [(11, y) for y in range(6, 10)])
     _, found, errors = examined(capsys, path)
     assert found["region_count"] == 3
@@ -89,7 +92,7 @@ def test_boxes_that_overlap_are_doubted(run, capsys):
 def test_several_spectra_at_a_position(run, capsys):
     path = run([(2, 5)])
     code, found, _ = examined(capsys, path)
-    assert code == 2 and "choose duplicates=sum or first" in found["faults"][0]
+    assert code == 2 and "pass --duplicates=sum or first" in found["faults"][0]
     code, found, errors = examined(capsys, path, "--duplicates=sum")
     assert code == 0 and (found["spectra"], found["pixels"]) == (20, 19)
     assert "policy: sum" in errors
@@ -123,3 +126,20 @@ def test_a_recorded_checksum_says_so(run, capsys, monkeypatch):
 def test_tic_on_request(run, capsys):
     _, found, _ = examined(capsys, run(), "--tic")
     assert len(found["tic"]) == len(found["coordinates"]) and found["tic"][0] == 5.0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no RLIMIT_AS")
+def test_an_ibd_larger_than_the_memory_allowed_is_one_line(run):
+    """As under `ulimit -v`; the file is sparse, and takes no room."""
+    path = run()
+    try:
+        os.truncate(path.with_suffix(".ibd"), 6 << 30)
+    except OSError as error:
+        pytest.skip(f"the file system holds no sparse file of 6 GiB: {error}")
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))"
+    code = f"{limit}; import sys; from msi2he_jax.doctor import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, path, "--quiet"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "there is not enough memory for this" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stdout

@@ -1,6 +1,5 @@
 """The export verb over a tiny run, each format read back."""
 
-import importlib.util
 import json
 import zipfile
 
@@ -9,9 +8,8 @@ import pytest
 
 from msi2he_jax import config as configs
 from msi2he_jax import export
-from msi2he_jax.data.provenance import FORMAT, NEEDED
 from msi2he_jax.inference import load_model
-from msi2he_jax.interop.bundle import read_bundle
+from msi2he_jax.interop.bundle_reading import read_bundle
 from msi2he_jax.interop.torch_checkpoint import begin_from
 from msi2he_jax.training import checkpoint, preparation
 from msi2he_jax.training.state import build_graphs, create_train_state
@@ -27,14 +25,12 @@ def _config():
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory):
+def run_dir(tmp_path_factory, make_provenance):
     """A run of a tiny pix2pix as it stands before the first step."""
     run_dir = tmp_path_factory.mktemp("run")
     config = _config()
     (run_dir / "config.json").write_text(json.dumps(config.to_dict()))
-    provenance = {name: {} for name in NEEDED} | {"format": FORMAT}
-    provenance["peaks"] = {name: [1.0] * CHANNELS for name in ("mz", "lower", "upper", "height")}
-    (run_dir / "provenance.json").write_text(json.dumps(provenance))
+    (run_dir / "provenance.json").write_text(json.dumps(make_provenance(CHANNELS)))
     state = create_train_state(config, *preparation.build_optimizers(config, 1))
     with checkpoint.managers(run_dir) as managers:
         checkpoint.save(managers["best"], state, {}, for_inference=True)
@@ -76,11 +72,9 @@ def test_torch_weights_come_back(run_dir, tmp_path, capsys):
                 np.testing.assert_array_equal(found[name], array)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("jax2onnx") is None,
-    reason="jax2onnx is not installed; it pins an older orbax-checkpoint than ours",
-)
-def test_onnx_draws_the_same(run_dir, tmp_path, capsys):
+@pytest.mark.interop
+def test_onnx_draws_the_same(run_dir, tmp_path, capsys, real_library):
+    real_library("jax2onnx")
     words = [f"--run={run_dir}", f"--out={tmp_path / 'g.onnx'}", "--format=onnx"]
     assert export.main([*words, "--height_px=64", "--width_px=32"]) == 0
     assert float(capsys.readouterr().out.split("within ")[1]) < 1e-4

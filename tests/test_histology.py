@@ -176,12 +176,17 @@ def test_region_keeps_the_frame_of_the_whole(tmp_path, rgb):
         read_histology(path, 2.0, roi=(17, 3, 4, 2))
 
 
-def test_three_grey_pages_of_an_ome_are_its_colours(tmp_path, rgb):
+def test_three_grey_pages_of_an_ome_are_its_colours_if_they_are_named_so(tmp_path, rgb):
     path = tmp_path / "a.ome.tif"
     planes = np.moveaxis(rgb, -1, 0)
     metadata = {"axes": "CYX", "PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0}
-    tifffile.imwrite(path, planes, ome=True, photometric="minisblack", metadata=metadata)
+    named = metadata | {"Channel": {"Name": ["Red", "Green", "Blue"]}}
+    tifffile.imwrite(path, planes, ome=True, photometric="minisblack", metadata=named)
     np.testing.assert_array_equal(read_histology(path).pixels, rgb)
+    tifffile.imwrite(path, planes, ome=True, photometric="minisblack", metadata=metadata)
+    with pytest.raises(InputError, match="red, green and blue or other light"):
+        read_histology(path)
+    np.testing.assert_array_equal(read_histology(path, channels=(1, 2, 3)).pixels, rgb)
 
 
 def test_damaged_and_foreign_files_are_one_error(tmp_path, rgb):
@@ -201,7 +206,7 @@ def test_damaged_and_foreign_files_are_one_error(tmp_path, rgb):
 
 def test_size_is_checked_before_decoding(tmp_path, rgb, monkeypatch):
     path = _save(tmp_path, Image.fromarray(rgb))
-    monkeypatch.setattr("msi2he_jax.histology.reading.LIMITS", Limits(image_pixels=239))
+    monkeypatch.setattr("msi2he_jax.histology.limits.LIMITS", Limits(image_pixels=239))
     with pytest.raises(InputError, match="20 x 12 px is more than 239 pixels"):
         read_histology(path, 1.0)
 

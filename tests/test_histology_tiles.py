@@ -62,9 +62,9 @@ def test_what_is_needed_in_full_or_is_small_stays_whole(tmp_path, image, monkeyp
 
 
 def test_a_slide_larger_than_the_limit_is_read_reduced(tmp_path, small_memory, image, monkeypatch):
-    from msi2he_jax.histology import reading
+    from msi2he_jax.histology import limits
 
-    monkeypatch.setattr(reading, "LIMITS", Limits(image_pixels=5000))
+    monkeypatch.setattr(limits, "LIMITS", Limits(image_pixels=5000))
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", tile=(32, 32), **RESOLUTION)
     assert read_histology(tmp_path / "a.tif", target_um_per_px=2.0).pixels.shape == (29, 51, 3)
     with pytest.raises(InputError, match="is more than 5000 pixels"):
@@ -75,9 +75,26 @@ def test_the_pixel_size_alone(tmp_path, image):
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", **RESOLUTION)
     assert slide_um_per_px(tmp_path / "a.tif") == pytest.approx(0.5)
     assert slide_um_per_px(tmp_path / "a.tif", 0.7) == 0.7
-    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "b.tif").write_bytes(b"hello")
+    (tmp_path / "c.tif").write_bytes(b"II*\0hello")
     with pytest.raises(InputError, match="does not say its pixel size"):
         slide_um_per_px(tmp_path / "a.png")
-    with pytest.raises(InputError, match="cannot be read as TIFF"):
+    with pytest.raises(InputError, match="this kind of file is not read"):
         slide_um_per_px(tmp_path / "b.tif")
+    with pytest.raises(InputError, match="cannot be read as TIFF"):
+        slide_um_per_px(tmp_path / "c.tif")
+
+
+@pytest.mark.parametrize("compression, pieces", [("ADOBE_DEFLATE", False), ("JPEG", True)])
+def test_colours_that_only_pillow_turns_to_rgb_are_not_read_in_pieces(
+    tmp_path, compression, pieces
+):
+    image = np.full((64, 64, 3), 120, np.uint8)
+    options = {"photometric": "ycbcr", "compression": "zlib", "tile": (32, 32)}
+    tifffile.imwrite(tmp_path / "a.tif", image, **options)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tiff:  # Only the header is read.
+        tiff.pages[0].tags["Compression"].overwrite(tifffile.COMPRESSION[compression])
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert tiles.needs_pillow(tiff.pages[0]) is not pieces
+        assert tiles.comes_in_pieces(tiff.pages[0]) is pieces

@@ -13,11 +13,16 @@ import pytest
 
 from msi2he_jax import io_safety
 from msi2he_jax.errors import InputError
+from msi2he_jax.plain_json import json_ready
 
 
 def test_error_is_one_line():
     error = InputError("a\nb.csv", "x_um", "found \u202e 'k'", "write a number")
     assert str(error) == "a\\nb.csv: x_um: found \\u202e 'k' (write a number)"
+
+
+def test_error_is_no_longer_than_a_screen():
+    assert len(str(InputError("a.csv", "x", "9" * 10**6))) < 2100
 
 
 def test_error_crosses_to_another_process():
@@ -260,9 +265,9 @@ def test_what_json_does_not_know():
     class Pair:
         a: int
 
-    assert io_safety._plain(Pair(3)) == {"a": 3}
+    assert json_ready(Pair(3)) == {"a": 3}
     with pytest.raises(TypeError, match="cannot write object as JSON"):
-        io_safety._plain(object())
+        json_ready(object())
 
 
 def test_limits_are_those_that_are_documented():
@@ -275,7 +280,12 @@ def test_limits_are_those_that_are_documented():
         "xml_depth": 100,
         "text_bytes": 33_554_432,
         "npz_bytes": 268_435_456,
+        "json_depth": 100,
+        "folder_bytes": 17_179_869_184,
         "tensor_bytes": 4_294_967_296,
+        "pickle_bytes": 33_554_432,
+        "pickle_steps": 500_000,
+        "pickle_depth": 8,
     }
 
 
@@ -303,3 +313,44 @@ def test_writing_leaves_no_file_open(tmp_path):
         with io_safety.atomic_file(tmp_path / name) as temporary:
             temporary.write_text(name)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_written_json_has_neither_nan_nor_infinity(tmp_path):
+    value = {"a": [1.5, float("nan")], "b": np.array([np.inf, 2.0]), "c": np.float32("-inf")}
+    io_safety.write_json(tmp_path / "a.json", value | {"limits": io_safety.LIMITS, "n": np.int8(3)})
+    text = (tmp_path / "a.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    found = io_safety.read_json(tmp_path / "a.json")
+    assert (found["a"], found["b"], found["c"], found["n"]) == ([1.5, None], [None, 2.0], None, 3)
+    assert found["limits"]["json_depth"] == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[" * 101 + "]" * 101, "nested more than 100 levels deep"),
+        ('{"a":' * 200 + "1" + "}" * 200, "nested more than 100 levels deep"),
+        ("[" * 10**6, "nested more than 100 levels deep"),
+        ("[1" + "0" * 400 + "]", r"number 10+ \(401 characters\) is too large"),
+        ('{"a": [{"\\udfff": 1}]}', "holds half of a character: '.udfff'"),
+        ('["\\ud83d\\ude00 \\ud83d"]', r"holds half of a character: '.ud83d'"),
+        ("[1e400]", r"number 1e400 \(5 characters\) is too large"),
+    ],
+)
+def test_json_beyond_bounds_is_refused(tmp_path, text, why):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match=why):
+        io_safety.read_json(tmp_path / "a.json")
+
+
+def test_json_of_the_deepest_allowed_is_read(tmp_path):
+    (tmp_path / "a.json").write_text("[" * 99 + "[1, 2.5]" + "]" * 99)
+    value = io_safety.read_json(tmp_path / "a.json")
+    for _ in range(99):
+        (value,) = value
+    assert value == [1, 2.5]
+
+
+def test_no_file_has_a_nul_in_its_name(tmp_path):
+    with pytest.raises(InputError, match="is no file's name"):
+        io_safety.inside(tmp_path, "a\0b")

@@ -132,11 +132,16 @@ def test_a_page_holds_both_pictures_and_the_landmarks_there_are(cohort, tmp_path
     names = [path.stem for path in sorted((cohort / "landmarks").iterdir())]
     flags = ["--page", f"--manifest={cohort / 'manifest.csv'}", f"--sample={names[1]}"]
     assert landmarks.main([*flags, f"--out={tmp_path / 'page.html'}"]) == 0
-    assert "in a browser" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"save {names[1]}_landmarks.csv beside the manifest" in said
+    assert "its name in the manifest's column landmarks" in said
     text = (tmp_path / "page.html").read_text()
     data = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', text)[1])
     assert data["sample"] == names[1] and data["msi"]["um"] == [50, 50]
     assert data["histology"]["um"] == [25, 25]
+    shown = [each["name"] for each in data["msi"]["pictures"]]
+    assert shown[:2] == ["PCA view", "Total ion count"] and len(shown) == 10
+    assert all(name.startswith("m/z ") for name in shown[2:])
     points = read_landmarks(cohort / "landmarks" / f"{names[1]}.csv")
     assert [point["name"] for point in data["points"]] == list(points.name)
     first = data["points"][0]
@@ -149,6 +154,7 @@ def test_a_page_holds_both_pictures_and_the_landmarks_there_are(cohort, tmp_path
         (["--out=page.html"], "--manifest: is required"),
         (["--manifest=MANIFEST", "--out=page.csv"], "must end in .html"),
         (["--manifest=MANIFEST", "--out=page.html"], "--sample: is required: 2 sections"),
+        (["--manifest=MANIFEST", "--out=x", "--all", "--sample=x"], "does not go with --all"),
         (["--manifest=MANIFEST", "--out=page.html", "--sample=x"], "'x' is not in"),
         (
             ["--manifest=MANIFEST", "--out=page.html", "--sample=SAMPLE", "--moving=synthetic"],
@@ -166,3 +172,41 @@ def test_mistakes_with_the_page_are_one_line(cohort, tmp_path, monkeypatch, caps
     message = capsys.readouterr().err.strip()
     assert said in message and len(message.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def unmarked(cohort, tmp_path):
+    """A manifest as it is before any landmark is marked: their files and one slide are missing."""
+    rows = ["sample_id,imzml,histology,histology_um_per_px,landmarks"]
+    for name in sorted(path.stem for path in (cohort / "landmarks").iterdir()):
+        files = cohort / "imzml" / f"{name}.imzML", cohort / "histology" / f"{name}.png"
+        rows.append(f"{name},{files[0]},{files[1]},25,{name}_landmarks.csv")
+    rows.append(f"x1,{files[0]},absent.png,25,x1_landmarks.csv")
+    rows.append(f"x2,{files[0]},{files[1]},2.5um,x2_landmarks.csv")
+    path = tmp_path / "manifest.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_a_page_is_made_before_any_landmarks_are(unmarked, tmp_path, capsys):
+    """Only the row asked for is looked at, and its landmarks may be missing."""
+    flags = ["--page", f"--manifest={unmarked}", f"--out={tmp_path / 'page.html'}"]
+    assert landmarks.main([*flags, "--sample=p00_s0"]) == 0
+    assert '"points":[]' in (tmp_path / "page.html").read_text().replace(" ", "")
+    capsys.readouterr()
+    assert landmarks.main([*flags, "--overwrite", "--sample=x1"]) == 2
+    assert "1 not found: absent.png (line 4)" in capsys.readouterr().err
+    assert landmarks.main([*flags, "--overwrite", "--sample=x2"]) == 2
+    assert "'2.5um' is not a positive number" in capsys.readouterr().err
+
+
+def test_a_page_for_each_section(unmarked, tmp_path, capsys):
+    flags = ["--page", "--all", f"--manifest={unmarked}", f"--out={tmp_path / 'pages'}"]
+    assert landmarks.main(flags) == 2
+    printed = capsys.readouterr()
+    pages = sorted(path.name for path in (tmp_path / "pages").iterdir())
+    assert len(pages) == 2 and pages[0] == "p00_s0.html"
+    errors = [line for line in printed.err.splitlines() if line.startswith("error: ")]
+    assert [line.split(": ")[1] for line in errors] == ["x1", "x2"]
+    assert landmarks.main(flags) == 2
+    assert "p00_s0.html: --out: is there already" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from msi2he_jax import preprocess, simulate
+from msi2he_jax import locking, preprocess, simulate
 from msi2he_jax.data.loader import load_arrays
 from msi2he_jax.data.manifest import read_manifest
 from msi2he_jax.data.msi_arrays import msi_arrays
@@ -58,44 +58,21 @@ def test_one_patient_cannot_be_split(manifest, tmp_path, capsys):
     path = manifest.parent / "one.csv"
     path.write_text("\n".join(lines))
     assert _run(path, tmp_path / "a", "--peaks=8") == 0
-    assert "warning: nothing for validation and test" in capsys.readouterr().out
-
-
-def test_peaks_and_scaling_come_from_training_samples_only(manifest, tmp_path):
-    """With other test samples the plan is the same; with other training samples it is not."""
-    rows = manifest.read_text().splitlines()
-    chosen = {}
-    for name, splits in {
-        "a": ("train", "train", "validation", "test"),
-        "b": ("train", "train", "test", "validation"),
-        "c": ("validation", "test", "train", "train"),
-    }.items():
-        lines = [rows[0].replace("group_id", "group")]
-        path = manifest.parent / f"{name}.csv"
-        column, group = rows[0].split(",").index("split"), rows[0].split(",").index("group_id")
-        lines = [rows[0]]
-        for i, (row, split) in enumerate(zip(rows[1:], splits, strict=True)):
-            cells = row.split(",")
-            cells[column], cells[group] = split, f"g{i}"
-            lines.append(",".join(cells))
-        path.write_text("\n".join(lines))
-        assert _run(path, tmp_path / name, "--peaks=8") == 0
-        chosen[name] = _record(tmp_path / name)
-    for part in ("axis", "peaks", "scaling"):
-        assert chosen["a"][part] == chosen["b"][part]
-    assert chosen["a"]["scaling"] != chosen["c"]["scaling"]
-    assert chosen["a"]["counts"] == {"train": 2, "validation": 1, "test": 1}
+    assert "warning: nothing for validation and test" in capsys.readouterr().err
 
 
 def test_paper_preset(manifest, tmp_path, capsys):
     assert _run(manifest, tmp_path / "a", "--preset=paper", "--padding=black", "--peaks=8") == 0
     record = _record(tmp_path / "a")
     assert (record["axis"]["kind"], record["axis"]["step"]) == ("fixed_da", 0.01)
-    assert record["rebin"]["method"] == "linear" and record["normalization"] == "none"
+    assert record["rebin"]["method"] is None and record["normalization"] == "none"
+    # Centroids are summed: interpolated, windows would reach from peak to peak, 4 % of the m/z.
+    peaks = {name: np.array(record["peaks"][name]) for name in ("mz", "lower", "upper")}
+    assert ((peaks["upper"] - peaks["lower"]) / peaks["mz"]).max() < 1e-3
     assert record["pad_value"] == 0 and record["scaling"]["statistics"] == "all"
     arrays = load_arrays(tmp_path / "a", "train")
     assert max(arrays.msi.shape[1:3]) == 256
-    assert "interpolated, as published" in capsys.readouterr().out
+    assert "centroid spectra were summed into bins, not interpolated" in capsys.readouterr().err
 
 
 def test_options(manifest, tmp_path):
@@ -237,4 +214,68 @@ def test_a_damaged_sample_stops_or_is_left_out(manifest, tmp_path, capsys):
     record = _record(tmp_path / "a")
     assert [s["sample_id"] for s in record["skipped"]] == [cells[0]]
     assert sum(record["counts"].values()) == 3
-    assert "left out" in capsys.readouterr().out
+    assert "left out" in capsys.readouterr().err
+
+
+def test_a_second_one_is_refused(manifest, tmp_path, capsys):
+    with locking.held(tmp_path / "out", "preprocess"):
+        assert _run(manifest, tmp_path / "out") == 2
+    assert "another preprocess is at work there" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_odd_about_a_slide_is_said_by_every_verb(manifest, tmp_path, capsys):
+    import tifffile
+    from PIL import Image
+
+    from msi2he_jax import doctor, register
+
+    header, first, *rows = manifest.read_text().splitlines()
+    cells = dict(zip(header.split(","), first.split(","), strict=True))
+    slide = manifest.parent / "odd.tif"
+    pixels = np.asarray(Image.open(manifest.parent / cells["histology"]))
+    with tifffile.TiffWriter(slide) as file:
+        for page in (pixels, np.zeros((5, 30, 3), np.uint8)):
+            file.write(page, photometric="rgb", metadata=None)
+    path = manifest.parent / "odd.csv"
+    cells["histology"] = slide.name
+    path.write_text("\n".join([header, ",".join(cells.values()), *rows]))
+    said = "page 2 another image, 30 x 5 px: the first is taken as the slide"
+    assert doctor.main([str(slide)]) == 0
+    assert said in capsys.readouterr().err
+    assert _run(path, tmp_path / "a", "--peaks=8") == 0
+    assert f"warning: {cells['sample_id']}: the first page is" in capsys.readouterr().err
+    flags = ["--moving=pca", "--method=control-points", f"--samples={cells['sample_id']}"]
+    assert register.main([f"--manifest={path}", f"--out={tmp_path / 'r'}", *flags]) == 0
+    assert said in capsys.readouterr().err
+
+
+def test_a_slide_without_tissue_is_refused_as_register_does(manifest, tmp_path, capsys):
+    from PIL import Image
+
+    header, first, *rows = manifest.read_text().splitlines()
+    cells = first.split(",")
+    Image.new("RGB", (64, 64), (240, 240, 240)).save(manifest.parent / "glass.png")
+    cells[header.split(",").index("histology")] = "glass.png"
+    path = manifest.parent / "glass.csv"
+    path.write_text("\n".join([header, ",".join(cells), *rows]))
+    assert _run(path, tmp_path / "a", "--peaks=8") == 2
+    message = capsys.readouterr().err
+    assert "glass.png" in message and "no stained tissue is found" in message
+    assert not (tmp_path / "a").exists()
+    assert _run(path, tmp_path / "a", "--peaks=8", "--on_error=skip") == 0
+    assert "left out" in capsys.readouterr().err
+
+
+def test_what_is_odd_about_a_file_is_printed_once_and_kept(manifest, tmp_path, capsys):
+    header, first, *rows = manifest.read_text().splitlines()
+    path = manifest.parent / "odd.csv"
+    cells, columns = first.split(","), header.split(",")
+    cells[columns.index("msi_um_per_px")] = "55"
+    path.write_text("\n".join([header, ",".join(cells), *rows]))
+    assert _run(path, tmp_path / "a", "--peaks=5") == 0
+    name = cells[columns.index("sample_id")]
+    said = "the pixel size given is 55 x 55 um (x, y), the file says 50 x 50 um"
+    assert capsys.readouterr().err.count(f"warning: {name}: {said}") == 1
+    (record,) = [s for s in _record(tmp_path / "a")["samples"] if s["sample_id"] == name]
+    assert sum(said in each for each in record["warnings"]) == 1

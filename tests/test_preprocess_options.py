@@ -190,7 +190,7 @@ def test_peak_options_reach_the_picking(cohort, plain, tmp_path):
         ("--reference_mz=7", "--reference_mz: goes with --normalization=reference"),
         (
             "--normalization=reference --reference_mz=333.3333 --reference_ppm=0.01",
-            "no spectrum has signal within 0.01 ppm of m/z 333.333 (name another reference ion)",
+            "has signal within 0.01 ppm of m/z 333.333 (name another ion: --reference_mz)",
         ),
         ("--baseline_points=100", "--baseline_points: is 100, must be odd"),
         ("--view=tsne --view_fit=train", "--view: tsne cannot be fitted to the training split"),

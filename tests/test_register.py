@@ -8,11 +8,14 @@ import pytest
 from PIL import Image
 
 from msi2he_jax import config as configs
-from msi2he_jax import preprocess, register, simulate
+from msi2he_jax import locking, preprocess, register, simulate
 from msi2he_jax.data.loader import load_arrays
+from msi2he_jax.errors import InputError
+from msi2he_jax.json_schema import check_json
 from msi2he_jax.registration import transforms
 from msi2he_jax.registration.export import read_transform
 from msi2he_jax.registration.landmarks import Landmarks, read_landmarks, write_landmarks
+from msi2he_jax.registration.summary_schema import SUMMARY
 from msi2he_jax.training import checkpoint, preparation
 from msi2he_jax.training.run import prepare_folder
 from msi2he_jax.training.state import create_train_state
@@ -58,10 +61,12 @@ def out(place):
 
 def test_views_are_registered_at_any_angle_and_mirroring(out):
     summary = json.loads((out / "summary.json").read_text())
+    check_json(out / "summary.json", summary, SUMMARY)
     assert summary["success_rate"] == 1.0
     assert summary["median"]["truth_tre_median_msi_px"] < 1.0
     assert summary["median"]["initial_truth_tre_median_um"] > 200
     assert {sample["mirrored"] for sample in summary["samples"]} == {False, True}
+    assert any("the landmarks mirror the section" in each for each in summary["warnings"])
     for sample in summary["samples"]:
         assert sample["success"] is True
         assert sample["truth_tre_median_msi_px"] < 1.0
@@ -70,11 +75,24 @@ def test_views_are_registered_at_any_angle_and_mirroring(out):
         assert sample["control_points_tre_median_um"] is not None
 
 
+@pytest.mark.slow
+def test_all_ions_move_where_no_run_is_named(place, tmp_path):
+    assert register.main(_flags(place, f"--out={tmp_path / 'ions'}")) == 0
+    summary = json.loads((tmp_path / "ions" / "summary.json").read_text())
+    check_json(tmp_path / "ions" / "summary.json", summary, SUMMARY)
+    assert (summary["moving"], summary["success_rate"]) == ("ions", 1.0)
+    for sample in summary["samples"]:
+        assert sample["truth_tre_median_msi_px"] < 0.5
+        assert sample["gap"] > 0.06 and sample["ambiguous"] is False
+        found = read_transform(tmp_path / "ions" / sample["sample_id"] / "transform.json")
+        assert found.method == "automatic explained of ions"
+
+
 def test_errors_written_are_those_of_the_transform_written(place, out):
     name = json.loads((out / "summary.json").read_text())["samples"][0]["sample_id"]
     found = read_transform(out / name / "transform.json")
     points = read_landmarks(place / "cohort" / "landmarks" / f"{name}.csv").select("eval")
-    moved = transforms.apply_affine(found.matrix, points.msi_yx_um)
+    moved = transforms.apply_affine(found.transform.matrix, points.msi_yx_um)
     errors = np.linalg.norm(moved - points.histology_yx_um, axis=1)
     with open(out / name / "tre.csv") as file:
         rows = list(csv.DictReader(file))
@@ -91,7 +109,7 @@ def test_every_section_gets_its_files(out):
     expected = {"transform.json", "msi_to_histology.tfm", "histology_to_msi.tfm", "tre.csv"}
     expected |= {"moving.png", "overlay_checkerboard.png", "overlay_contour.png", "ngff.json"}
     expected |= {"elastix_msi_to_histology.txt", "elastix_histology_to_msi.txt"}
-    expected |= {"histology_on_msi.ome.tif", "uncertainty_um.npy", "uncertainty_um.png"}
+    expected |= {"histology_on_msi.ome.tiff", "uncertainty_um.npy", "uncertainty_um.png"}
     for name in names:
         assert {path.name for path in (out / name).iterdir()} == expected
 
@@ -135,9 +153,9 @@ def test_eval_landmarks_and_truth_never_move_the_result(place, out, tmp_path):
     flags = [f"--manifest={tmp_path / 'manifest.csv'}", "--moving=pca", f"--out={tmp_path / 'o'}"]
     assert register.main(flags) == 0
     name = row["sample_id"]
-    before = read_transform(out / name / "transform.json").matrix
+    before = read_transform(out / name / "transform.json").transform.matrix
     np.testing.assert_array_equal(
-        read_transform(tmp_path / "o" / name / "transform.json").matrix, before
+        read_transform(tmp_path / "o" / name / "transform.json").transform.matrix, before
     )
     summary = json.loads((tmp_path / "o" / "summary.json").read_text())
     assert summary["samples"][0]["success"] is False
@@ -151,6 +169,90 @@ def test_an_ion_can_move(place):
     assert json.loads((target / "summary.json").read_text())["moving"] == "ion:885.55"
 
 
+def _stop_at(monkeypatch, last, error):
+    """Lets the registration number `last` raise; returns the names of those that were begun."""
+    real, names = register._register_one, []
+
+    def call(values, folder, sample, model):
+        names.append(sample.sample_id)
+        if len(names) == last:
+            (folder / "half").touch()
+            raise error
+        return real(values, folder, sample, model)
+
+    monkeypatch.setattr(register, "_register_one", call)
+    return names
+
+
+def test_a_run_that_was_stopped_goes_on(place, out, tmp_path, monkeypatch, capsys):
+    """With the same result; sections of other options are not taken for those asked for."""
+    flags = _flags(place, "--moving=pca", f"--out={tmp_path / 'o'}")
+    with monkeypatch.context() as patch:
+        _stop_at(patch, 3, KeyboardInterrupt())
+        assert register.main(flags) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == (
+        f"error: stopped by Ctrl-C; 2 finished sections are kept in {tmp_path / 'o.work'}, the "
+        "same command continues"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["o.work"]
+    with monkeypatch.context() as patch:
+        begun = _stop_at(patch, 1, InputError("x", "", "is damaged", "mend it"))
+        assert register.main([*flags, "--seed=1"]) == 2
+        assert begun == ["p00_s0"]
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: x: is damaged (mend it; 1 finished sections are kept in ")
+    begun = _stop_at(monkeypatch, 9, None)
+    assert register.main(flags) == 0
+    assert begun == ["p00_s0", "p02_s0"]
+    assert "continued an earlier run: 1 of 3 sections were already" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["o"]
+    names = [{path.relative_to(at) for path in at.rglob("*")} for at in (out, tmp_path / "o")]
+    assert names[0] == names[1]
+    rows = [
+        json.loads((at / "summary.json").read_text())["samples"] for at in (out, tmp_path / "o")
+    ]
+    for row in [*rows[0], *rows[1]]:
+        del row["seconds"]
+    assert rows[0] == rows[1]
+
+
+def test_a_damaged_or_changed_section_is_made_again(place, tmp_path, monkeypatch):
+    flags = _flags(place, "--moving=pca", f"--out={tmp_path / 'o'}", "--method=control-points")
+    with monkeypatch.context() as patch:
+        _stop_at(patch, 3, KeyboardInterrupt())
+        assert register.main(flags) == 130
+    (tmp_path / "o.work" / "sections" / "p00_s0" / "tre.csv").write_text("")
+    landmarks = place / "cohort" / "landmarks" / "p01_s0.csv"
+    before = landmarks.read_text()
+    landmarks.write_text(before + "\n")
+    begun = _stop_at(monkeypatch, 9, None)
+    assert register.main(flags) == 0
+    landmarks.write_text(before)
+    assert begun == ["p00_s0", "p01_s0", "p02_s0"]
+
+
+def test_a_second_one_is_refused(place, tmp_path, capsys):
+    with locking.held(tmp_path / "o", "register"):
+        assert register.main(_flags(place, "--moving=pca", f"--out={tmp_path / 'o'}")) == 2
+    assert "another register is at work there" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_patient_is_skipped_by_name(place, run, tmp_path, capsys):
+    flags = _flags(place, f"--run={run}", "--split=all", f"--out={tmp_path / 'o'}")
+    assert register.main(flags) == 2
+    assert not list(tmp_path.iterdir())
+    assert register.main([*flags, "--on_error=skip"]) == 0
+    summary = json.loads((tmp_path / "o" / "summary.json").read_text())
+    assert [each["sample_id"] for each in summary["skipped"]] == [_trained_on(run)]
+    assert "was trained on" in summary["skipped"][0]["why"]
+    assert len(summary["samples"]) == 2
+    assert f"skipped, see summary.json: {_trained_on(run)}" in capsys.readouterr().out
+    only = [*flags, f"--samples={_trained_on(run)}", "--on_error=skip", "--overwrite"]
+    assert register.main(only) == 2
+
+
 def test_synthetic_takes_the_test_split_and_is_marked(place, run):
     target = place / "synthetic"
     assert register.main(_flags(place, f"--run={run}", f"--out={target}")) == 0
@@ -161,7 +263,7 @@ def test_synthetic_takes_the_test_split_and_is_marked(place, run):
     assert summary["checkpoint"]["which"] == "best"
     assert summary["simulated"] is True
     assert 0 <= summary["samples"][0]["tissue_dice"] <= 1
-    image = Image.open(target / test[0] / f"{test[0]}_SYNTHETIC.png")
+    image = Image.open(target / test[0] / "moving_SYNTHETIC.png")
     assert "SYNTHETIC" in image.text["Title"]
 
 
@@ -204,6 +306,8 @@ def test_a_training_file_under_another_name_is_refused(place, run, tmp_path, cap
         (["--moving=pca", "--out=x", "--split=test"], "no section is in the test split"),
         (["--moving=synthetic", "--run=absent", "--out=x"], "absent"),
         (["--moving=pca", "--out=x", "--ion_ppm=-1"], "--ion_ppm"),
+        (["--out=x", "--scale_sd=-1"], "--scale_sd"),
+        (["--moving=pca", "--out=x", "--scale_sd=0.1"], "--scale_sd: goes with --metric=explained"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(place, tmp_path, monkeypatch, capsys, flags, said):
@@ -227,6 +331,5 @@ def test_a_slide_without_tissue_is_named(place, tmp_path, capsys):
     assert register.main(flags) == 2
     message = capsys.readouterr().err
     assert "glass.png" in message and "tissue" in message
-    flags[1:2] = ["--moving=pca", "--method=control-points"]
-    assert register.main(flags) == 2
-    assert "landmarks: none are given" in capsys.readouterr().err
+    assert register.main([*flags, "--method=control-points"]) == 2
+    assert "no stained tissue is found" in capsys.readouterr().err

@@ -1,10 +1,12 @@
 """What a registration is put to: pictures in the other frame, spectra of regions, --apply."""
 
 import csv
+import html
 import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from msi2he_jax import register, simulate
@@ -78,8 +80,9 @@ def test_a_given_transform_is_taken_as_it_is(cohort, given, name):
     found, truth = (
         export.read_transform(p / "transform.json") for p in (given, cohort / "truth" / name)
     )
-    np.testing.assert_array_equal(found.matrix, truth.matrix)
-    np.testing.assert_array_equal(found.displacement.disp_um, truth.displacement.disp_um)
+    np.testing.assert_array_equal(found.transform.matrix, truth.transform.matrix)
+    fields = (each.transform.displacement.disp_um for each in (found, truth))
+    np.testing.assert_array_equal(*fields)
     assert found.grids["msi"].um_per_px == (MSI_UM, MSI_UM)
     assert found.scores["truth_tre_median_um"] == pytest.approx(0, abs=1e-6)
     assert (given / "msi_to_histology.mha").is_file()
@@ -87,11 +90,11 @@ def test_a_given_transform_is_taken_as_it_is(cohort, given, name):
 
 def test_the_slide_lies_on_the_msi(cohort, given, name):
     """Each pixel drawn shows what the slide shows where the truth says that it lies."""
-    drawn = read_ome_tiff(given / "histology_on_msi.ome.tif")
+    drawn = read_ome_tiff(given / "histology_on_msi.ome.tiff")
     assert drawn.um_per_px == pytest.approx((SLIDE_UM, SLIDE_UM))
-    truth = export.read_transform(given / "transform.json")
+    truth = export.read_transform(given / "transform.json").transform
     where = transforms.pixel_centers(drawn.levels[0].shape[:2], SLIDE_UM)
-    there = transforms.apply_transform(truth.matrix, truth.displacement, where) / SLIDE_UM
+    there = truth(where) / SLIDE_UM
     pixels = np.asarray(Image.open(cohort / "histology" / f"{name}.png").convert("RGB")).astype(int)
     inside = np.all((there > 1) & (there < np.array(pixels.shape[:2]) - 1), axis=-1)
     nearest = pixels[tuple(np.floor(there[inside]).astype(int).T)]
@@ -100,7 +103,7 @@ def test_the_slide_lies_on_the_msi(cohort, given, name):
 
 
 def test_ions_lie_on_the_slide(given):
-    ions = read_ome_tiff(given / "ions_on_histology.ome.tif")
+    ions = read_ome_tiff(given / "ions_on_histology.ome.tiff")
     assert ions.channel_names == ("m/z 885.5500", "m/z 281.2500")
     grid = export.read_transform(given / "transform.json").grids["histology"]
     assert ions.levels[0].shape == (*grid.shape, 2)
@@ -115,7 +118,7 @@ def test_regions_have_their_spectra(given):
         ("region 2", "Stroma"),
         ("far", ""),
     ]
-    masks = read_ome_tiff(given / "regions_on_msi.ome.tif")
+    masks = read_ome_tiff(given / "regions_on_msi.ome.tiff")
     assert masks.channel_names == ("core", "region 2", "far")
     assert masks.um_per_px == pytest.approx((MSI_UM, MSI_UM))
     counts = (masks.levels[0] == 255).sum(axis=(0, 1))
@@ -150,7 +153,12 @@ def test_apply_says_the_size_first(given, cohort, name, tmp_path, capsys):
     flags += [f"--input_um_per_px={SLIDE_UM}", f"--out={tmp_path / 'a.ome.tif'}"]
     assert register.main([*flags, "--out_um_per_px=25"]) == 0
     shape = read_ome_tiff(tmp_path / "a.ome.tif").levels[0].shape
-    assert f"drawing {shape[0]} x {shape[1]} px at 25 um" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    size, origin = f"{shape[0]} x {shape[1]} px", "the outer corner of the MSI's pixel of least x"
+    assert f"drawing {size} at 25 um" in printed
+    assert f"drawn in the frame of the msi: {size} of 25 um, from {origin} and y" in printed
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as tiff:
+        assert f"In the frame of the msi: begins at {origin}" in html.unescape(tiff.ome_metadata)
 
 
 @pytest.mark.parametrize(
@@ -159,13 +167,16 @@ def test_apply_says_the_size_first(given, cohort, name, tmp_path, capsys):
         (["--to=msi", "--out=o.csv"], "--input: is required"),
         (["--input=a.csv", "--out=o.csv"], "--to: is required"),
         (["--input=a.csv", "--to=msi", "--out=o.csv"], "a.csv: points: no such file"),
-        (["--input=a.doc", "--to=msi", "--out=o.csv"], "ends in '.doc'"),
+        (["--input=a.doc", "--to=msi", "--out=o.png"], "this kind of file is not read"),
         (["--input=a.png", "--to=msi", "--out=o.jpg"], "must end in .ome.tif"),
         (["--input=a.png", "--to=msi", "--out=o.png", "--input_um_per_px=-1"], "--input_um_per_px"),
+        (["--input=b.png", "--to=msi", "--out=o.png"], "size (pass --input_um_per_px, in um)"),
     ],
 )
 def test_mistakes_with_apply_are_one_line(given, tmp_path, monkeypatch, capsys, flags, said):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.doc").write_bytes(bytes(200))
+    Image.new("RGB", (9, 9)).save(tmp_path / "b.png")
     assert register.main([f"--apply={given}", *flags]) == 2
     message = capsys.readouterr().err.strip()
     assert said in message and len(message.splitlines()) == 1
@@ -279,10 +290,10 @@ def test_a_section_is_bent_beyond_its_affine(cohort, name, tmp_path):
     assert _register(cohort, *flags, f"--out={tmp_path / 'o'}") == 0
     row = json.loads((tmp_path / "o" / "summary.json").read_text())["samples"][0]
     assert row["det_min"] > 0 and row["inverse_consistency_um"] < 0.2 * MSI_UM
-    found = export.read_transform(tmp_path / "o" / name / "transform.json")
+    found = export.read_transform(tmp_path / "o" / name / "transform.json").transform
     assert (found.displacement is None) == row["kept_affine"]
     points = read_landmarks(cohort / "landmarks" / f"{name}.csv").select("eval")
-    moved = transforms.apply_transform(found.matrix, found.displacement, points.msi_yx_um)
+    moved = found(points.msi_yx_um)
     errors = np.linalg.norm(moved - points.histology_yx_um, axis=1)
     assert row["tre_median_um"] == pytest.approx(np.median(errors))
     assert np.median(errors) < MSI_UM

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from msi2he_jax import report
+from msi2he_jax import locking, report
 
 
 @pytest.fixture
@@ -81,3 +81,10 @@ def test_a_browser_loads_the_page_and_nothing_else(run_dir, tmp_path):
     assert shown.returncode == 0
     assert "Run tiny &lt;b&gt;" in shown.stdout and "</footer>" in shown.stdout
     assert not re.search(r"CONSOLE.*(Refused|violates|ERR_)", shown.stderr)
+
+
+def test_a_second_one_is_refused(run_dir, capsys):
+    with locking.held(run_dir / "report.html", "report"):
+        assert report.main([f"--run={run_dir}"]) == 2
+    assert "another report is at work there" in capsys.readouterr().err
+    assert not (run_dir / "report.html").exists()

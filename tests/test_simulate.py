@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from pyimzml.ImzMLParser import ImzMLParser
 
-from msi2he_jax import simulate
+from msi2he_jax import locking, simulate
 
 SMALL = ["--sections=3", "--grid=24", "--histology-um-per-px=12.5"]
 
@@ -72,15 +72,15 @@ def test_truth_maps_landmarks_as_the_files_say(cohort):
 def test_positions_start_at_the_first_measured_pixel(cohort):
     """Where pyimzML says a pixel lies, the truth finds the tissue that its ions come from."""
     for row in _rows(cohort):
-        parser = ImzMLParser(str(cohort / row["imzml"]))
-        xy = np.array(parser.coordinates)[:, :2]
+        with ImzMLParser(str(cohort / row["imzml"])) as parser:
+            xy = np.array(parser.coordinates)[:, :2]
+            seen = np.array([_lipid_signal(*parser.getspectrum(i)) for i in range(len(xy))])
         assert (xy.min(axis=0) > 1).any()
         centers_um = (xy - xy.min(axis=0) + 0.5) * 50.0
         landed = _truth_map(cohort / "truth" / row["sample_id"], centers_um) / 12.5
         labels = np.array(Image.open(cohort / "truth" / row["sample_id"] / "compartments.png"))
         index = np.clip(np.floor(landed).astype(int), 0, np.array(labels.shape)[::-1] - 1)
         tissue = labels[index[:, 1], index[:, 0]] > 0
-        seen = np.array([_lipid_signal(*parser.getspectrum(i)) for i in range(len(xy))])
         seen = seen > np.sort(seen)[-tissue.sum()]
         assert 2 * (tissue & seen).sum() / (tissue.sum() + seen.sum()) > 0.85
 
@@ -95,6 +95,22 @@ def test_same_seed_same_bytes_other_seed_others(cohort, tmp_path):
     assert simulate.main([f"--out={tmp_path / 'other'}", *SMALL, "--seed=1"]) == 0
     other, first = _files(tmp_path / "other"), _files(cohort)
     assert not any(other[name] == first[name] for name in first if name.suffix in {".ibd", ".png"})
+
+
+def test_hardness_is_applied_and_recorded(cohort, tmp_path):
+    assert simulate.main([f"--out={tmp_path / 'none'}", *SMALL, "--hardness=none"]) == 0
+    assert _files(tmp_path / "none") == _files(cohort)
+    flags = ["--hardness=hard,crop=0,two_pieces=0", "--seed=4"]
+    assert simulate.main([f"--out={tmp_path / 'hard'}", *SMALL, *flags]) == 0
+    facts = json.loads((tmp_path / "hard/cohort.json").read_text())
+    assert facts["parameters"]["hardness"]["warp"] == 0.5
+    levels = [section["hardness"] for section in facts["sections"].values()]
+    assert all(0.25 <= level["warp"] <= 0.5 and "crop" not in level for level in levels)
+    assert len({level["warp"] for level in levels}) == 3
+    assert {"salt", "coating"} <= {ion["family"] for ion in facts["ions"]}
+    row = _rows(tmp_path / "hard")[0]
+    with ImzMLParser(str(tmp_path / "hard" / row["imzml"])) as parser:
+        assert len(parser.coordinates) == facts["sections"][row["sample_id"]]["spectra"]
 
 
 def test_cohort_says_what_it_is(cohort):
@@ -115,8 +131,8 @@ def test_centroid_ome_tiff_and_two_pixel_sizes(tmp_path):
     assert simulate.main([f"--out={out}", "--sections=1", "--grid=24", *more]) == 0
     row = _rows(out)[0]
     assert row["msi_um_per_px_y"] == "75"
-    parser = ImzMLParser(str(out / row["imzml"]))
-    assert parser.spectrum_mode == "centroid" and parser.imzmldict["pixel size y"] == 75.0
+    with ImzMLParser(str(out / row["imzml"])) as parser:
+        assert parser.spectrum_mode == "centroid" and parser.imzmldict["pixel size y"] == 75.0
     with tifffile.TiffFile(out / row["histology"]) as tiff:
         assert 'PhysicalSizeX="6.25"' in tiff.ome_metadata
         assert tiff.asarray().dtype == np.uint8
@@ -145,6 +161,8 @@ def test_over_real_pictures(cohort, tmp_path):
         (["--histology-dir=absent"], "no such folder"),
         (["--histology-dir=."], "no image"),
         (["--spectra=both"], "spectra"),
+        (["--hardness=hrad"], "did you mean hard?"),
+        (["--hardness=pen=2"], "not a level in [0, 1]"),
         (["extra"], "extra"),
     ],
 )
@@ -166,3 +184,10 @@ def test_a_full_folder_is_kept_unless_overwritten(tmp_path, capsys):
     assert simulate.main([f"--out={out}", *tiny]) == 0
     assert simulate.main([f"--out={out}", *tiny, "--overwrite"]) == 0
     assert (out / "manifest.csv").is_file()
+
+
+def test_a_second_one_is_refused(tmp_path, capsys):
+    with locking.held(tmp_path / "out", "simulate"):
+        assert simulate.main([f"--out={tmp_path / 'out'}", *SMALL]) == 2
+    assert "another simulate is at work there" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -8,13 +8,14 @@ import pytest
 from PIL import Image
 
 from msi2he_jax import config as configs
-from msi2he_jax import preprocess, simulate, synthesize
+from msi2he_jax import locking, preprocess, simulate, synthesize
 from msi2he_jax.data.loader import load_arrays
 from msi2he_jax.inference import load_model, to_uint8
 from msi2he_jax.interop.ome_tiff import read_ome_tiff
 from msi2he_jax.msi.axes import mass_axis
 from msi2he_jax.training import checkpoint, preparation
 from msi2he_jax.training.run import prepare_folder
+from msi2he_jax.training.same_run import provenance_digest
 from msi2he_jax.training.state import create_train_state
 
 
@@ -34,10 +35,15 @@ def place(tmp_path_factory):
     config.test.norm_at_test = "running"
     config = preparation.complete_config(config, load_arrays(place / "pairs", "train"))
     prepare_folder(place / "run", config)
-    state = create_train_state(config, *preparation.build_optimizers(config, 1))
-    with checkpoint.managers(place / "run") as managers:
-        checkpoint.save(managers["best"], state, {})
+    _save(place / "run", config)
     return place
+
+
+def _save(run, config):
+    """Saves a first checkpoint, bound to the run's provenance as training does."""
+    state = create_train_state(config, *preparation.build_optimizers(config, 1))
+    with checkpoint.managers(run) as managers:
+        checkpoint.save(managers["best"], state, {"provenance": provenance_digest(run)})
 
 
 def _imzml(place, sample_id):
@@ -143,11 +149,13 @@ def test_wrong_flags_are_one_line_and_leave_nothing(place, tmp_path, capsys, fla
 
 
 def _changed(place, tmp_path, change):
-    """A copy of the run with another provenance."""
-    copy = shutil.copytree(place / "run", tmp_path / "run")
+    """A copy of the run, made with another provenance."""
+    leave = shutil.ignore_patterns("checkpoints")
+    copy = shutil.copytree(place / "run", tmp_path / "run", ignore=leave)
     provenance = json.loads((copy / "provenance.json").read_text())
     change(provenance)
     (copy / "provenance.json").write_text(json.dumps(provenance))
+    _save(copy, configs.load_config(copy / "config.json"))
     return copy
 
 
@@ -181,3 +189,14 @@ def test_a_data_set_of_other_peaks_is_refused(place, tmp_path, capsys):
     flags = [f"--run={run}", f"--data={place / 'pairs'}", f"--out={tmp_path / 'o'}"]
     assert synthesize.main(flags) == 2
     assert "scaling" in capsys.readouterr().err and not (tmp_path / "o").exists()
+
+
+def test_a_second_one_for_the_same_section_is_refused(place, tmp_path, capsys):
+    """Others may write to the same folder."""
+    flags = [f"--run={place / 'run'}", f"--out={tmp_path / 'out'}"]
+    with locking.held(tmp_path / "out" / "p01_s0_SYNTHETIC", "synthesize"):
+        assert synthesize.main([*flags, f"--imzml={_imzml(place, 'p01_s0')}"]) == 2
+        assert "another synthesize is at work there" in capsys.readouterr().err
+        assert synthesize.main([*flags, f"--imzml={_imzml(place, 'p02_s0')}"]) == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"p02_s0_SYNTHETIC{suffix}" for suffix in (".png", ".ome.tiff", ".json")}

@@ -59,6 +59,7 @@ def test_deterministic_operations_are_asked_for(outcome, monkeypatch):
         ("no better score", None, 0),
         ("not finite", None, 3),
         ("signal", signal.SIGTERM, 75),
+        ("signal", signal.SIGHUP, 129),
         ("signal", signal.SIGINT, 130),
     ],
 )
@@ -86,7 +87,7 @@ def test_exit_codes(outcome, capsys, reason, number, code):
         ([SMOKE, "--config.train=3"], "is a section (its keys are"),
         ([SMOKE, "--workdri=x"], "did you mean --workdir?"),
         ([SMOKE, "extra"], "extra: is not a flag"),
-        ([SMOKE, "--config.data.dir=/nowhere/pairs"], "msi2he_jax.simulate"),
+        ([SMOKE, "--config.data.dir=/nowhere/pairs"], "msi2he simulate"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(words, expected, capsys, tmp_path, monkeypatch):

@@ -15,13 +15,16 @@ from msi2he_jax.config.names import (
     nearest_key,
     value,
 )
-from msi2he_jax.config.reading import PREFIX, load_config, split_overrides
+from msi2he_jax.config.published import published_differences
+from msi2he_jax.config.reading import PREFIX, config_of, load_config, split_overrides
+from msi2he_jax.config.shipped import shipped_configs
 
 __all__ = [
     "CHOICES",
     "PREFIX",
     "RANGES",
     "check_config",
+    "config_of",
     "default_config",
     "describe_keys",
     "describe_type",
@@ -29,6 +32,8 @@ __all__ = [
     "key_type",
     "load_config",
     "nearest_key",
+    "published_differences",
+    "shipped_configs",
     "split_overrides",
     "value",
 ]

@@ -61,7 +61,7 @@ def _incompatible(config: ConfigDict) -> Iterator[tuple[bool, str, str, str]]:
         f"is {model.depth}, {model.name} takes from {low} to {high}",
         "",
     )
-    multiple = 4 if model.name == "resnet" else 2**model.depth
+    multiple = {"resnet": 4, "linear": 1}.get(model.name, 2**model.depth)
     yield (
         crop % multiple != 0,
         "data.crop_px",
@@ -69,6 +69,7 @@ def _incompatible(config: ConfigDict) -> Iterator[tuple[bool, str, str, str]]:
         f"--config.data.crop_px={max(multiple, round(crop / multiple) * multiple)}",
     )
     yield from _sharing(config)
+    yield from _linear(config)
     no_adversary = config.discriminator.name == "none"
     yield (
         no_adversary and config.loss.lambda_l1 == 0,
@@ -106,6 +107,42 @@ def _incompatible(config: ConfigDict) -> Iterator[tuple[bool, str, str, str]]:
         "test.dropout_at_test",
         "is true while model.dropout is 0",
         "",
+    )
+
+
+def _linear(config: ConfigDict) -> Iterator[tuple[bool, str, str, str]]:
+    """A linear map, alone or under a network."""
+    model, train = config.model, config.train
+    alone = model.name == "linear"
+    yield (
+        alone and model.start == "none",
+        "model.start",
+        "is none, which leaves a linear model without a way to be fitted",
+        "--config.model.start=ridge",
+    )
+    yield (
+        alone and config.discriminator.name != "none",
+        "discriminator.name",
+        f"is {config.discriminator.name}, but a linear model is solved for, not trained",
+        "--config.discriminator.name=none",
+    )
+    yield (
+        alone and (train.steps > 1 or train.epochs > 0),
+        "train.steps",
+        f"is {train.steps} (epochs: {train.epochs}), but a linear model is solved for at once",
+        "--config.train.steps=1",
+    )
+    yield (
+        model.start != "none" and bool(config.init_from),
+        "init_from",
+        f"does not go with model.start={model.start}: one of them begins the network",
+        "--config.model.start=none",
+    )
+    yield (
+        model.neighbours_px % 2 == 0,
+        "model.neighbours_px",
+        f"is {model.neighbours_px}, expected an odd number",
+        f"--config.model.neighbours_px={model.neighbours_px + 1}",
     )
 
 

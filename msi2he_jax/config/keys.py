@@ -10,9 +10,10 @@ CHOICES = {
     "parallel": ("jit", "pmap"),
     "statistics": ("all", "device"),
     "data.loader": ("auto", "device", "stream"),
-    "data.augment": ("none", "flip", "dihedral"),
+    "data.augment": ("none", "mirror", "flip", "dihedral"),
     "data.padding": ("provenance", "white", "black"),
-    "model.name": ("unet_pix2pix", "resnet", "unet_ronneberger"),
+    "model.name": ("unet_pix2pix", "resnet", "unet_ronneberger", "linear"),
+    "model.start": ("none", "ridge", "pls"),
     "model.norm": ("batch", "instance", "group", "none"),
     "model.upsample": ("deconv", "resize"),
     "model.lowering": ("auto", "plain", "vjp", "matmul"),
@@ -24,7 +25,22 @@ CHOICES = {
     "optimizer.schedule": ("constant", "linear"),
     "optimizer.schedule_form": ("exact", "fixed"),
     "train.remat": ("none", "activations", "networks"),
-    "train.best_metric": ("ssim_masked", "ssim", "mae_masked", "mae"),
+    "train.best_metric": (
+        "mi_corrected_nats",
+        "nmi",
+        "mi_nats",
+        "mae_masked",
+        "mae",
+        "psnr_masked_db",
+        "psnr_db",
+        "r2_masked",
+        "r2",
+        "stain_h_correlation",
+        "stain_e_correlation",
+        "ssim_masked",
+        "ssim",
+        "ms_ssim",
+    ),
     "test.norm_at_test": ("batch", "running"),
 }
 # Inclusive bounds. What takes a float may be given as a whole number too.
@@ -32,6 +48,7 @@ RANGES = {
     "seed": (0, 2**31 - 1),
     "ema": (0.0, 0.999999),
     "data.crop_px": (0, 65_536),
+    "augmentation.jitter": (0.0, 1.0),
     "augmentation.rotation_deg": (0.0, 180.0),
     "augmentation.scaling": (0.0, 1.0),
     "augmentation.shear_deg": (0.0, 45.0),
@@ -47,6 +64,7 @@ RANGES = {
     "model.features": (1, 4_096),
     "model.dropout": (0.0, 0.99),
     "model.blocks": (0, 64),
+    "model.neighbours_px": (1, 63),
     "discriminator.features": (1, 4_096),
     "discriminator.n_layers": (0, 5),
     "discriminator.scales": (1, 4),
@@ -72,6 +90,7 @@ RANGES = {
     "optimizer.b2": (0.0, 0.9999999),
     "optimizer.eps": (1e-30, 1.0),
     "optimizer.decay_from": (0.0, 1.0),
+    "optimizer.weight_decay": (0.0, 1e3),
     "train.steps": (1, 10**9),
     "train.epochs": (0, 10**6),
     "train.batch_size": (1, 65_536),
@@ -86,10 +105,14 @@ RANGES = {
 # Words for keys whose name does not say it all.
 NOTES = {
     "ema": "decay of the generator's moving average; 0 = off",
+    "data.padding": "of the data: whatever preprocess chose, or only white, or only black",
     "data.loader": "training pairs in device memory, or streamed from disk; auto goes by size",
+    "augmentation.jitter": "enlarged by this part, cropped at random; pix2pix: 0.1171875 (286 px)",
     "augmentation.scaling": "0.1: from 1/1.1 to 1.1",
     "augmentation.elastic_px": "largest displacement of a knot; at most a fifth of elastic_cell_px",
     "augmentation.channel_gain": "spread of the logarithm of each channel's gain",
+    "model.start": "the linear map that a network adds to, or that model.name=linear is",
+    "model.neighbours_px": "odd; side of the square whose mean that map sees, too; 1 = none",
     "discriminator.scales": "discriminators, each on images half as large",
     "diffaugment.color": "as published: 1",
     "diffaugment.translation": "part of the side; as published: 0.125",
@@ -106,7 +129,12 @@ NOTES = {
     "train.remat": "what gradients compute again to save memory: all but convolutions, or all",
     "train.microbatches": "parts of a batch, one after the other; batch norm sees a part at a time",
     "statistics": "batch norm over the whole batch, or (pmap) each device over its own part",
-    "train.epochs": "instead of train.steps: each of examples // batch_size steps; 0 = steps",
+    "train.epochs": "instead of train.steps: each of examples // batch_size steps; 0 = steps; "
+    "train.steps on a command line sets it to 0",
+    "train.patience": "evaluations without a better score before stopping, counted from where the "
+    "rate begins to fall; 0 = never",
+    "train.best_metric": "validation score that chooses the checkpoint, named as in results.json: "
+    "|".join(CHOICES["train.best_metric"]),
 }
 
 
@@ -139,14 +167,17 @@ def _data() -> dict[str, Any]:
         "dir": "data/pairs",
         "loader": "auto",  # device: all in memory; stream: read as they come; auto: by size
         "crop_px": 0,  # side of random crops; 0 = whole images
-        "augment": "flip",  # flip: left-right, up-down; dihedral: also turns by 90 degrees
-        "padding": "provenance",  # around the histology: as preprocessed, white or black
+        # mirror: left-right; flip: also up-down; dihedral: also turns by 90 degrees
+        "augment": "flip",
+        # preprocess pads; white or black: refuses data that were padded otherwise
+        "padding": "provenance",
     }
 
 
 def _augmentation() -> dict[str, Any]:
     """Random, on the device, MSI and histology alike; all off. See `data.augmentation`."""
     return {
+        "jitter": 0.0,  # enlarged by this part and cropped at random; pix2pix: 30 / 256
         "rotation_deg": 0.0,  # either way
         "scaling": 0.0,  # 0.1 is from 1/1.1 to 1.1
         "shear_deg": 0.0,
@@ -218,6 +249,8 @@ def _model() -> dict[str, Any]:
         "dropout": 0.5,
         "upsample": "deconv",
         "blocks": 9,  # resnet only
+        "start": "none",  # ridge, pls: a fitted linear map, plus what the network adds to it
+        "neighbours_px": 3,  # side of the square whose mean the linear map sees beside the pixel
         "dtype": "float32",  # of computation; parameters and losses stay float32
         "lowering": "auto",
     }
@@ -233,6 +266,7 @@ def _optimizer() -> dict[str, Any]:
         "schedule": "constant",
         "schedule_form": "exact",  # exact: as PyTorch's code since 2020 (ends at 0); fixed: 1/(n+1)
         "decay_from": 0.5,  # part of the epochs after which `linear` decays
+        "weight_decay": 0.0,  # decoupled, as AdamW: times the rate, off every parameter
     }
 
 
@@ -247,6 +281,6 @@ def _train() -> dict[str, Any]:
         "eval_every": 1_000,
         "checkpoint_every": 1_000,
         "image_every": 1_000,
-        "patience": 0,  # evaluations without a better score before stopping; 0 = never
-        "best_metric": "ssim_masked",
+        "patience": 0,  # evaluations without a better score, once the rate falls; 0 = never
+        "best_metric": "mi_corrected_nats",  # chooses the checkpoint; why: docs/training.md
     }

@@ -13,7 +13,9 @@ from ml_collections import ConfigDict
 from msi2he_jax import io_safety
 from msi2he_jax.config.keys import default_config
 from msi2he_jax.config.names import describe_type, nearest_key
+from msi2he_jax.config.shipped import find_config
 from msi2he_jax.errors import InputError
+from msi2he_jax.json_schema import is_number, is_whole, shown
 
 PREFIX = "config."  # of overrides on a command line: --config.SECTION.KEY=VALUE
 
@@ -22,19 +24,30 @@ def load_config(source: str | os.PathLike) -> ConfigDict:
     """Reads a configuration and checks its keys and types; for values there is `check_config`.
 
     Args:
-        source: `FILE.py`, `FILE.py:variant` or `FILE.json`.
+        source: `FILE.py`, `FILE.json`, or the name of a shipped configuration such as `pix2pix`;
+            `FILE.py:variant` and `NAME:variant` ask for a variant.
 
     Raises:
-        InputError: no such file, no `get_config`, not JSON, an unknown key or a value of the wrong
-            type.
+        InputError: no such file or name, no `get_config`, not JSON, an unknown key or a value of
+            the wrong type.
     """
     path, variant = _split_variant(os.fspath(source))
+    path = find_config(path)
     if path.suffix == ".json":
         values = io_safety.read_json(path)
     elif path.suffix == ".py":
         values = _run_file(io_safety.existing_file(path, "--config"), variant)
     else:
         raise InputError(path, "--config", "is neither a .py nor a .json file")
+    return config_of(values, path)
+
+
+def config_of(values: Any, path: str | os.PathLike) -> ConfigDict:
+    """Makes a configuration of nested values, as `load_config` does of those of the file `path`.
+
+    Raises:
+        InputError: an unknown key or a value of the wrong type.
+    """
     if not isinstance(values, dict | ConfigDict):
         raise InputError(path, "", "holds no mapping of configuration sections")
     config = default_config()
@@ -43,9 +56,9 @@ def load_config(source: str | os.PathLike) -> ConfigDict:
 
 
 def _split_variant(source: str) -> tuple[Path, str | None]:
-    """Splits `FILE.py:variant`; a Windows drive's colon is none of it."""
+    """Splits `FILE.py:variant` or `NAME:variant`; a colon within a path is none of it."""
     name, colon, variant = source.rpartition(":")
-    if colon and name.endswith(".py"):
+    if colon and (name.endswith(".py") or name.isidentifier()):
         return Path(name), variant
     return Path(source), None
 
@@ -83,11 +96,16 @@ def _refuse(path: Any, name: str) -> None:
 def _typed(value: Any, default: Any, path: Any, name: str) -> Any:
     """Returns `value` in the type of `default`; a whole number will do for a float, that is all."""
     kind = type(default)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int) and is_number(value):
         return float(value)
-    if type(value) is not kind:
-        raise InputError(path, name, f"is {value!r}, expected {describe_type(kind)}")
+    if type(value) is not kind or (kind is int and not is_whole(value)):
+        raise InputError(path, name, f"is {_short(value)}, expected {describe_type(kind)}")
     return value
+
+
+def _short(value: Any) -> str:
+    """A value for a message; a whole number of thousands of digits has no repr."""
+    return shown(value) if isinstance(value, int) else repr(value)
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

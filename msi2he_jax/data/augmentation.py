@@ -22,6 +22,7 @@ class Augmentation:
     """Ranges of random variation; 0 is none. Draws are uniform but where said otherwise.
 
     Attributes:
+        jitter: Part by which images are enlarged before a crop of the old size is drawn.
         rotation_deg: Largest rotation either way, degrees.
         scaling: Largest enlargement or reduction, as a part: 0.1 is from 1/1.1 to 1.1.
         shear_deg: Largest shear angle either way, degrees.
@@ -35,6 +36,7 @@ class Augmentation:
         noise_multiplicative: Standard deviation of noise each value is multiplied by (normal).
     """
 
+    jitter: float = 0.0
     rotation_deg: float = 0.0
     scaling: float = 0.0
     shear_deg: float = 0.0
@@ -59,6 +61,34 @@ class Augmentation:
         return any(getattr(self, name) for name in names)
 
 
+def enlarged(image: jax.Array, part: float) -> jax.Array:
+    """Enlarges an image by a part of its size, as pix2pix does before it crops.
+
+    Args:
+        image: `[H, W, ...]`: float and uint8 by bicubic interpolation within their range, bool by
+            the nearest pixel.
+        part: 0.1 makes it 1.1 times as large, rounded to whole px.
+
+    Returns:
+        `[round(H + part H), round(W + part W), ...]` in the dtype of `image`.
+
+    Source: `load_size` of pytorch-CycleGAN-and-pix2pix, which rounds to 8 bits as well.
+    """
+    shape = (*enlarged_sides(image.shape[:2], part), *image.shape[2:])
+    if image.dtype == bool:
+        return jax.image.resize(image, shape, "nearest")
+    drawn = jax.image.resize(image.astype(jnp.float32), shape, "cubic")
+    if jnp.issubdtype(image.dtype, jnp.integer):
+        return jnp.clip(jnp.round(drawn), 0, jnp.iinfo(image.dtype).max).astype(image.dtype)
+    return jnp.clip(drawn, 0.0, 1.0).astype(image.dtype)
+
+
+def enlarged_sides(sides: tuple[int, int], part: float) -> tuple[int, int]:
+    """Returns rows and columns, px, of an image of `sides` px enlarged by `part`."""
+    rows, columns = (round(side * (1.0 + part)) for side in sides)
+    return rows, columns
+
+
 def draw_positions(
     key: jax.Array,
     ranges: Augmentation,
@@ -79,9 +109,9 @@ def draw_positions(
         `[h, w, 2]` float32: row and column, px.
     """
     matrix, shift = _draw_affine(jax.random.fold_in(key, _AFFINE), ranges)
-    index = sampling.positions(shape) + start
+    index = sampling.positions(shape) + start[None, None]
     # Displacements are added to positions, so that a warp of zero is exactly none.
-    moved = index + (index - centre) @ (matrix - jnp.eye(2)).T + shift
+    moved = index + (index - centre[None, None]) @ (matrix - jnp.eye(2)).T + shift[None, None]
     if ranges.elastic_px:
         moved = moved + _draw_elastic(jax.random.fold_in(key, _ELASTIC), ranges, shape)
     return moved
@@ -122,7 +152,7 @@ def vary_msi(key: jax.Array, msi: jax.Array, valid: jax.Array, ranges: Augmentat
         `[H, W, K]` in [0, 1], in the dtype of `msi`.
     """
     keys = jax.random.split(jax.random.fold_in(key, _INTENSITY), 4)
-    channels, values = msi.shape[-1:], msi.astype(jnp.float32)
+    channels, values = (1, 1, msi.shape[-1]), msi.astype(jnp.float32)
     if ranges.channel_gain:
         values *= jnp.exp(ranges.channel_gain * jax.random.normal(keys[0], channels))
     if ranges.channel_dropout:

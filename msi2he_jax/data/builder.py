@@ -1,8 +1,7 @@
 """Writes pairs as a TFDS folder of ArrayRecord shards and reads them back; no TensorFlow.
 
 Tensors are stored as raw bytes and images as PNG bytes, since those are what TFDS can encode and
-decode without TensorFlow. A folder is whole or absent, and checked before it is read: TFDS would
-import any class that `features.json` names, and would train on a truncated shard without a word.
+decode without TensorFlow. A folder is whole or absent, and checked before it is read.
 """
 
 from __future__ import annotations
@@ -12,47 +11,29 @@ import dataclasses
 import hashlib
 import io
 import itertools
-import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from msi2he_jax.data.provenance import content_digest, peaks_of, read_provenance
+from msi2he_jax.data.dataset_files import IMAGES, NAME, VERSION, check_dataset
+from msi2he_jax.data.provenance import content_digest, peaks_of
 from msi2he_jax.data.split import SPLITS
 from msi2he_jax.errors import InputError
 from msi2he_jax.histology import decode_png, png_bytes
 from msi2he_jax.io_safety import (
     atomic_folder,
-    check_hashes,
-    existing_folder,
-    read_json,
     sha256,
     write_hashes,
     write_json,
 )
 from msi2he_jax.msi.peak_list import write_peak_list
 
-NAME, VERSION = "msi2he_pairs", "1.0.0"
-IMAGES = {"histology": 3, "msi_mask": 1, "tissue_mask": 1, "view": 3}
 MASKS = ("msi_mask", "tissue_mask")
-_STALE_S = 24 * 3600
-_FEATURES = "tensorflow_datasets.core.features."
-_ALLOWED_CLASSES = {
-    f"{_FEATURES}{name}"
-    for name in (
-        "features_dict.FeaturesDict",
-        "image_feature.Image",
-        "tensor_feature.Tensor",
-        "scalar.Scalar",
-        "text_feature.Text",
-    )
-}
 
 Examples = Mapping[str, Callable[[], Iterable[dict[str, Any]]]]
 
@@ -81,7 +62,6 @@ def write_dataset(
         InputError: the folder is not empty, cannot be written, or no example was yielded.
     """
     out_dir = Path(out_dir)
-    _sweep(out_dir)
     with atomic_folder(out_dir, overwrite=overwrite) as folder:
         digests: dict[str, list[str]] = {split: [] for split in SPLITS}
         written = [split for split in SPLITS if split in examples]
@@ -103,13 +83,6 @@ def write_dataset(
         )
         write_json(folder / "provenance.json", provenance)
         write_hashes(folder)
-
-
-def _sweep(out_dir: Path) -> None:
-    """Removes what a build that was killed more than a day ago left beside the folder."""
-    for path in out_dir.parent.glob(f".{out_dir.name}.*"):
-        if (path / "build").is_dir() and time.time() - path.stat().st_mtime > _STALE_S:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _encoded(examples: Iterable[dict], digests: list[str]) -> Iterator[dict]:
@@ -223,17 +196,24 @@ class StoredExamples:
     """The examples of a split, each decoded when it is asked for, from any thread.
 
     Attributes:
+        data_dir: The data set's folder.
         source: Their TFDS source; None where there are none.
     """
 
+    data_dir: Path
     source: Any = None
 
     def __len__(self) -> int:
         return 0 if self.source is None else len(self.source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Returns an example as it was given to `write_dataset`."""
-        return _decoded(self.source[index])
+        """Returns an example as it was given to `write_dataset`; InputError where it is none."""
+        try:
+            return _decoded(self.source[index])
+        except InputError:
+            raise
+        except Exception as error:  # TFDS raises what its parsers raise: it is no such record.
+            raise _unreadable(self.data_dir, f"example {index}", error) from error
 
 
 def open_split(data_dir: str | os.PathLike, split: str) -> StoredExamples:
@@ -242,12 +222,20 @@ def open_split(data_dir: str | os.PathLike, split: str) -> StoredExamples:
         raise InputError(data_dir, "split", f"is {split!r}", f"one of {', '.join(SPLITS)}")
     count = check_dataset(data_dir, split)["counts"][split]
     if not count:
-        return StoredExamples()
-    source = _source(Path(data_dir), split)
+        return StoredExamples(Path(data_dir))
+    try:
+        source = _source(Path(data_dir), split)
+    except Exception as error:  # TFDS raises what its parsers raise
+        raise _unreadable(data_dir, split, error) from error
     if len(source) != count:
         why = f"holds {len(source)} examples of {split}, provenance.json says {count}"
         raise InputError(data_dir, split, why, "run preprocess again")
-    return StoredExamples(source)
+    return StoredExamples(Path(data_dir), source)
+
+
+def _unreadable(data_dir: str | os.PathLike, field: str, error: Exception) -> InputError:
+    said = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+    return InputError(data_dir, field, f"cannot be read: {said}", "run preprocess again")
 
 
 def _source(data_dir: Path, split: str):
@@ -268,45 +256,3 @@ def _decoded(stored: dict[str, Any]) -> dict[str, Any]:
     for name in MASKS:
         example[name] = example[name] > 0
     return example
-
-
-def check_dataset(data_dir: str | os.PathLike, split: str | None = None) -> dict[str, Any]:
-    """Checks a data set before anything in it is used.
-
-    Args:
-        data_dir: A folder written by `write_dataset`.
-        split: Whose shards to compare with their hashes; None for all.
-
-    Returns:
-        Its provenance.
-
-    Raises:
-        InputError: not a data set, an unexpected class name, or a shard that is absent or changed.
-    """
-    data_dir = existing_folder(data_dir, "data")
-    provenance = read_provenance(data_dir)
-    _check_classes(data_dir / "features.json")
-    check_hashes(data_dir, lambda name: ".array_record" not in name)  # These follow.
-    for name, expected in provenance["shards"].items():
-        if split is not None and f"-{split}." not in name:
-            continue
-        shard = data_dir / Path(name).name
-        if not shard.is_file():
-            raise InputError(shard, "", "is missing", "run preprocess again, or copy all files")
-        if sha256(shard) != expected:
-            raise InputError(shard, "", "differs from its SHA-256", "the file is damaged")
-    return provenance
-
-
-def _check_classes(path: Path) -> None:
-    """Refuses class names that we never write: TFDS imports whatever module they name."""
-    stack = [read_json(path)]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, dict):
-            name = value.get("pythonClassName")
-            if name is not None and name not in _ALLOWED_CLASSES:
-                raise InputError(path, "pythonClassName", f"{json.dumps(name)} is not allowed")
-            stack += value.values()
-        elif isinstance(value, list):
-            stack += value

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from msi2he_jax.data import cohort_axis, consistency
 from msi2he_jax.data import survey as surveying
 from msi2he_jax.data.manifest import Sample
 from msi2he_jax.data.msi_arrays import Measured, measure, read_like
@@ -28,7 +29,7 @@ from msi2he_jax.data.plan import ScaleSample, make_plan
 from msi2he_jax.data.provenance import axis_of, axis_record
 from msi2he_jax.data.reading import with_reference
 from msi2he_jax.data.recipe import Recipe
-from msi2he_jax.data.split import SPLITS
+from msi2he_jax.data.split import SPLITS, no_train
 from msi2he_jax.data.survey import Survey
 from msi2he_jax.data.views import fit_views, pixels_to_fit
 from msi2he_jax.data.work import Each, Finished, Unit, load, make_unit
@@ -37,7 +38,7 @@ from msi2he_jax.msi.imzml_index import find_ibd
 from msi2he_jax.msi.normalization import size_floor
 from msi2he_jax.msi.ranges import range_bounds
 
-_NOT_FOR_PAIRS = ("manifest", "cohort", "simulated", "versions", "samples", "skipped", "doubts")
+_NOT_FOR_PAIRS = ("manifest", "cohort", "simulated", "versions", "samples", "skipped", "warnings")
 
 
 def survey_cohort(
@@ -65,11 +66,9 @@ def survey_cohort(
     found = {done.unit.sample.sample_id: Survey(**done.result()) for done in each(_survey, units)}
     if not found:
         raise InputError(manifest, "", "no sample could be used")
-    surveying.check_leakage(list(found.values()), splits, samples)
-    mixed = surveying.mixtures(list(found.values()))
-    if mixed and not recipe.force:
-        hint = "make one data set of each kind, or pass --force"
-        raise InputError(manifest, "samples", "; ".join(mixed), hint)
+    consistency.check_leakage(list(found.values()), splits, samples, manifest)
+    if not recipe.force:
+        consistency.refuse_mixtures(list(found.values()), manifest)
     return found
 
 
@@ -125,10 +124,10 @@ def plan_cohort(
         recipe = dataclasses.replace(recipe, method=None)
     deciding = _deciding(samples, splits, surveys, recipe.statistics)
     if not deciding:
-        raise InputError(manifest, "split", "the train split is empty", "peaks are chosen from it")
+        raise no_train(manifest)
     chosen = [surveys[s.sample_id] for s in deciding]
-    axis = surveying.choose_axis(chosen, recipe)
-    gap = surveying.gap_tolerance_da(chosen, recipe)
+    axis = cohort_axis.choose_axis(chosen, recipe)
+    gap = cohort_axis.gap_tolerance_da(chosen, recipe)
     common = {"axis": axis_record(axis), "gap_tol_da": gap}
     if recipe.recalibrate == "sums":
         units = [_unit("file", s, surveys, **common, recipe=recipe) for s in deciding]
@@ -144,8 +143,11 @@ def plan_cohort(
         spectrum=total,
         spectra=count,
         gap_tol_da=gap,
+        scatter_ppm=cohort_axis.cohort_scatter_ppm(chosen, recipe),
     )
-    return plan | {"doubts": surveying.doubts(list(surveys.values()), recipe)}
+    found = list(surveys.values())
+    said = [*consistency.mixtures(found), *consistency.cohort_warnings(found, recipe)]
+    return plan | {"warnings": said}
 
 
 def _deciding(
@@ -284,7 +286,9 @@ def cohort_examples(
         ]
         for done in each(_pair, units):
             example, record = done.result()
-            plan["samples"].append(_sample_record(done.unit.sample, split, surveys) | record)
+            known = _sample_record(done.unit.sample, split, surveys)
+            warnings = list(dict.fromkeys([*known["warnings"], *record["warnings"]]))
+            plan["samples"].append(known | record | {"warnings": warnings})
             if split == "train" or plan["scaling"]["statistics"] == "all":
                 scale.add(example["msi"], example["msi_mask"])
             yield example
@@ -365,7 +369,8 @@ def _sample_record(sample: Sample, split: str, surveys: dict[str, Survey]) -> di
         "section": sample.section,
         "msi_roi": sample.msi_roi,
         "histology_roi": sample.histology_roi,
+        "histology_channels": sample.histology_channels,
         "sha256": survey.sha256,
         "mz_range": survey.mz_range,
-        "doubts": survey.doubts,
+        "warnings": survey.warnings,
     }

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from msi2he_jax.data import sampling
-from msi2he_jax.data.augmentation import Augmentation, draw_positions, vary_msi
+from msi2he_jax.data.augmentation import Augmentation, draw_positions, enlarged, vary_msi
 from msi2he_jax.data.builder import read_split
 from msi2he_jax.data.provenance import read_provenance
 from msi2he_jax.errors import InputError
@@ -72,6 +72,11 @@ class Arrays:
         return self.msi.shape[-1]
 
     @property
+    def inside(self) -> np.ndarray:
+        """Bool [N, H, W], inside each pair's own extent: all but padding."""
+        return np.stack([inside_extent(extent, self.grid) for extent in self.extent_px])
+
+    @property
     def tissue_fraction(self) -> np.ndarray:
         """float64 [N], part of the grid that is tissue, 0 to 1."""
         return self.tissue_mask.mean(axis=(1, 2))
@@ -92,15 +97,14 @@ def load_arrays(
     split: str,
     *,
     multiple_of: int = 1,
-    pad_value: int | None = None,
 ) -> Arrays:
     """Loads a whole split, scaled as its provenance says.
 
     Args:
         data_dir: A folder written by `write_dataset`.
         split: "train", "validation" or "test".
-        multiple_of: Rows and columns of the common grid are a multiple of this, px.
-        pad_value: 0..255 for histology outside a pair's extent; None takes the data's own.
+        multiple_of: Rows and columns of the common grid are a multiple of this, px; what this adds
+            is padded as preprocess padded the rest.
 
     Raises:
         InputError: the folder is damaged, or the split is empty.
@@ -111,7 +115,7 @@ def load_arrays(
         raise InputError(data_dir, split, "holds no example", "choose another split")
     shapes = [example["msi"].shape[:2] for example in examples]
     grid = common_grid(shapes, multiple_of)
-    pad_value = provenance["pad_value"] if pad_value is None else pad_value
+    pad_value = provenance["pad_value"]
     tissue, valid = zip(*map(masks_of, examples), strict=True)
     return Arrays(
         msi=_stack((scaled_msi(e["msi"], provenance["scaling"]) for e in examples), grid, 0),
@@ -137,6 +141,12 @@ def common_grid(shapes: Sequence[tuple[int, int]], multiple_of: int) -> tuple[in
 def masks_of(example: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Returns tissue where MSI was measured, and where that is, bool [h, w], of a stored pair."""
     return example["tissue_mask"] & example["msi_mask"], example["msi_mask"]
+
+
+def inside_extent(extent_px: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Returns where a pair of `extent_px` (rows, columns) lies on the common grid, bool [H, W]."""
+    rows, columns = (np.arange(side) < own for side, own in zip(grid, extent_px, strict=True))
+    return np.logical_and.outer(rows, columns)
 
 
 def scaled_msi(msi: np.ndarray, scaling: dict[str, Any]) -> np.ndarray:
@@ -177,6 +187,7 @@ def sample_batch(
     seed: int,
     batch_size: int,
     crop_px: int = 0,
+    mirror: bool = False,
     flip: bool = False,
     rotate: bool = False,
     augmentation: Augmentation = NO_AUGMENTATION,
@@ -194,6 +205,7 @@ def sample_batch(
         seed: Fixes order and augmentation.
         batch_size: B.
         crop_px: Side of a random square crop, px; 0 takes the whole grid.
+        mirror: Flips columns (left and right) at random.
         flip: Flips rows and columns at random.
         rotate: Turns by a random multiple of 90 degrees; only where the result is square.
         augmentation: Random warps, which bring in what lies around a crop, and intensities.
@@ -208,7 +220,7 @@ def sample_batch(
     picked = {"index": index, "position": _positions(step, batch_size)}
     for name in arrays.keys() - {*_IMAGES, "extent_px"}:
         picked[name] = jnp.asarray(arrays[name])[index]
-    how = (crop_px, flip, rotate, augmentation, pad_value)
+    how = (crop_px, (flip, flip or mirror), rotate, augmentation, pad_value)
     return _varied(arrays, index, picked, seed, how)
 
 
@@ -217,6 +229,7 @@ def vary_batch(
     *,
     seed: int,
     crop_px: int = 0,
+    mirror: bool = False,
     flip: bool = False,
     rotate: bool = False,
     augmentation: Augmentation = NO_AUGMENTATION,
@@ -229,6 +242,7 @@ def vary_batch(
             place in the epochs laid end to end, and `index` int32 [B].
         seed: As there, like all others.
         crop_px: As there.
+        mirror: As there.
         flip: As there.
         rotate: As there.
         augmentation: As there.
@@ -239,7 +253,7 @@ def vary_batch(
         gives that part of the result.
     """
     picked = {name: x for name, x in batch.items() if name not in (*_IMAGES, "extent_px")}
-    how = (crop_px, flip, rotate, augmentation, pad_value)
+    how = (crop_px, (flip, flip or mirror), rotate, augmentation, pad_value)
     return _varied(batch, jnp.arange(batch["msi"].shape[0]), picked, seed, how)
 
 
@@ -287,23 +301,40 @@ def batch_order(step, *, seed: int, size: int, batch_size: int) -> jax.Array:
 def _augmented(
     arrays, extents, crop_px, flip, rotate, augmentation, pad_value, index, key
 ) -> list[jax.Array]:
-    """Crops or warps, turns and flips one example, all its arrays alike."""
+    """Enlarges, crops or warps, turns and flips one example, all its arrays alike."""
     height, width = arrays[0].shape[1:3]
-    crop = (min(crop_px or height, height), min(crop_px or width, width))
+    crop, extent = (min(crop_px or height, height), min(crop_px or width, width)), extents[index]
     crop_key, turn_key, flip_key = jax.random.split(key, 3)
-    room = jnp.maximum(extents[index] - jnp.array(crop), 0)
-    start = jax.random.randint(crop_key, (2,), 0, room + 1) if crop_px else jnp.zeros(2, jnp.int32)
+    if augmentation.jitter:
+        arrays, extent = _jittered(arrays, index, extent, crop_px, augmentation.jitter)
+        index = 0
+    room, start = jnp.maximum(extent - jnp.array(crop), 0), jnp.zeros(2, jnp.int32)
+    if crop_px or augmentation.jitter:
+        start = jax.random.randint(crop_key, (2,), 0, room + 1)
     turns = jnp.array(0)
     if rotate and crop[0] == crop[1]:
         turns = jax.random.randint(turn_key, (), 0, 4)
-    flips = jax.random.bernoulli(flip_key, shape=(2,)) if flip else jnp.zeros(2, bool)
+    flips = jax.random.bernoulli(flip_key, shape=(2,)) & jnp.array(flip)
     if augmentation.warps:
-        centre = start + 0.5 * (jnp.minimum(jnp.array(crop), extents[index]) - 1)
+        centre = start + 0.5 * (jnp.minimum(jnp.array(crop), extent) - 1)
         where = draw_positions(key, augmentation, crop, start, centre)
         parts = _warped(arrays, index, where, pad_value)
     else:
         parts = [_crop(array, index, start, crop) for array in arrays]
     return [_turned(part, turns, flips, rotate) for part in parts]
+
+
+def _jittered(arrays, index, extent, crop_px: int, part: float) -> tuple[list, jax.Array]:
+    """One example enlarged, `[1, ...]` each, and where crops may come from, `[2]` rows, columns.
+
+    Crops of the old size come from the whole frame: its padding is part of pix2pix' images. Smaller
+    ones come from the pair's own extent, as without jitter.
+    """
+    msi, *others = (array[index] for array in arrays)
+    large = [enlarged(image, part)[None] for image in (_unit(msi), *others)]
+    sides = jnp.array(large[0].shape[1:3])
+    own = jnp.round(extent * (1.0 + part)).astype(jnp.int32)
+    return large, jnp.minimum(own, sides) if crop_px else sides
 
 
 def _warped(arrays, index, where: jax.Array, pad_value: int) -> list[jax.Array]:

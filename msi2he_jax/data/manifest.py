@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import difflib
 import math
 import os
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from msi2he_jax.data.patients import name_key, one_spelling
 from msi2he_jax.errors import InputError
-from msi2he_jax.io_safety import csv_errors, existing_file, read_json, read_text
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.io_safety import read_json
+from msi2he_jax.registration.export import TransformRecord
+from msi2he_jax.tables import read_table
 
 COLUMNS = (
     "sample_id",
@@ -25,6 +24,7 @@ COLUMNS = (
     "histology",
     "histology_roi",
     "histology_um_per_px",
+    "histology_channels",
     "msi_um_per_px",
     "msi_um_per_px_y",
     "section",
@@ -42,33 +42,19 @@ FILES = ("imzml", "histology", "landmarks")
 Roi = tuple[int, int, int, int]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Alignment:
-    """Where a sample's MSI lies on its slide.
-
-    Attributes:
-        matrix: float64 [3, 3], MSI to slide, acting on (y, x, 1), um.
-        record: How it was found, its errors and what it does, in plain numbers.
-        displacement: What is added to the matrix's result, or None.
-    """
-
-    matrix: np.ndarray
-    record: dict[str, Any]
-    displacement: Displacement | None = None
-
-
 @dataclasses.dataclass(frozen=True)
 class Sample:
     """One section: a region of an MSI run and the region of a slide that shows it.
 
     Attributes:
         sample_id: Unique name, fit for a file name.
-        group_id: The patient; the sample's own name where the manifest gives none.
+        group_id: The patient; the sample's own name where the manifest gives none at all.
         imzml: The .imzML file.
         histology: The slide.
         msi_roi: (x, y, w, h) in MSI pixels, or None for all.
         histology_roi: (x, y, w, h) in full-resolution slide pixels, or None for all.
         histology_um_per_px: um, or None to take the slide's own.
+        histology_channels: One (grey) or three (red, green, blue), counted from 1, or None.
         msi_um_per_px: um along x, or None to take the imzML's own.
         msi_um_per_px_y: um along y, or None to be as along x.
         section: "same", "serial", or "" where not said.
@@ -76,7 +62,7 @@ class Sample:
         split: "train", "validation", "test", or None to be drawn.
         view: "pca", "tsne", "umap", or None for the default.
         line: Line of the manifest.
-        alignment: Found otherwise than by the landmarks, or None.
+        alignment: From its MSI to its slide, found otherwise than by the landmarks, or None.
     """
 
     sample_id: str
@@ -86,6 +72,7 @@ class Sample:
     msi_roi: Roi | None = None
     histology_roi: Roi | None = None
     histology_um_per_px: float | None = None
+    histology_channels: tuple[int, ...] | None = None
     msi_um_per_px: float | None = None
     msi_um_per_px_y: float | None = None
     section: str = ""
@@ -93,7 +80,24 @@ class Sample:
     split: str | None = None
     view: str | None = None
     line: int = 0
-    alignment: Alignment | None = None
+    alignment: TransformRecord | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of a manifest, whatever may be wrong with it.
+
+    Attributes:
+        name: Its sample_id, or else its line in words.
+        line: Line of the manifest.
+        sample: What it says, or None where a cell cannot be read.
+        faults: What is wrong with its cells, and which of its files are missing.
+    """
+
+    name: str
+    line: int
+    sample: Sample | None
+    faults: tuple[InputError, ...] = ()
 
 
 def read_manifest(path: str | os.PathLike) -> list[Sample]:
@@ -110,37 +114,64 @@ def read_manifest(path: str | os.PathLike) -> list[Sample]:
     Raises:
         InputError: what is wrong and on which line; all files that are missing in one message.
     """
-    path = existing_file(path, "manifest")
-    with csv_errors(path):
-        rows = list(_rows(path))
-    if not rows:
-        raise InputError(path, "", "holds no samples", "add one line per section")
-    _refuse_repeats(path, rows)
+    path, rows = _rows(path)
     _refuse_missing_files(path, rows)
     return [_sample(path, line, row) for line, row in rows]
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields (line, cells by column) of every line that is not blank."""
-    reader = csv.reader(read_text(path).splitlines())
-    header = [name.strip().lower() for name in next(reader, [])]
-    _check_header(path, header)
-    for cells in reader:
-        if not any(cell.strip() for cell in cells):
-            continue
-        if len(cells) > len(header):
-            why = f"has {len(cells)} cells, the header {len(header)}"
-            hint = 'put a cell that holds commas, such as a region, in quotes: "0,0,96,96"'
-            raise InputError(path, f"line {reader.line_num}", why, hint)
-        padded = [cell.strip() for cell in cells] + [""] * (len(header) - len(cells))
-        yield reader.line_num, dict.fromkeys(COLUMNS, "") | dict(zip(header, padded, strict=True))
+def read_rows(path: str | os.PathLike, files: Sequence[str] = FILES) -> list[Row]:
+    """Reads a manifest row by row, so that what is wrong with one does not hide the others.
+
+    Args:
+        path: As for `read_manifest`.
+        files: The columns whose files must be there.
+
+    Returns:
+        The rows in file order, at least one; the words of faults are those of `read_manifest`.
+
+    Raises:
+        InputError: the table as a whole cannot be used.
+    """
+    path, rows = _rows(path)
+    return [_row(path, line, row, files) for line, row in rows]
+
+
+def _row(path: Path, line: int, row: dict[str, str], files: Sequence[str]) -> Row:
+    sample, faults = None, []
+    try:
+        _refuse_missing_files(path, [(line, row)], files)
+    except InputError as error:
+        faults.append(error)
+    try:
+        sample = _sample(path, line, row)
+    except InputError as error:
+        # A region's file that is missing has been named.
+        faults += [] if faults and not Path(error.path).is_file() else [error]
+    return Row(row["sample_id"] or f"line {line}", line, sample, tuple(faults))
+
+
+def _rows(path: str | os.PathLike) -> tuple[Path, list[tuple[int, dict[str, str]]]]:
+    """Reads the cells of each line, and refuses what concerns the table as a whole."""
+    table = read_table(path, "manifest", COLUMNS, _check_header)
+    path, blank = table.path, dict.fromkeys(COLUMNS, "")
+    rows = [(line, blank | row) for line, row in table.records()]
+    if not rows:
+        raise InputError(path, "", "holds no samples", "add one line per section")
+    _refuse_repeats(path, rows)
+    _refuse_gaps(path, rows)
+    return path, rows
+
+
+def with_one_spelling(samples: Sequence[Sample]) -> list[Sample]:
+    """Spells each patient as the first that is the same, so that equal names are one patient."""
+    spelt = one_spelling([sample.group_id for sample in samples])
+    return [
+        dataclasses.replace(sample, group_id=name)
+        for sample, name in zip(samples, spelt, strict=True)
+    ]
 
 
 def _check_header(path: Path, header: list[str]) -> None:
-    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
-        if len(header) == 1 and mark in header[0]:
-            hint = "save it with commas, and decimal points in numbers"
-            raise InputError(path, "header", f"cells are separated by {name}", hint)
     if not any(header):
         raise InputError(path, "header", "is empty", f"columns: {','.join(COLUMNS)}")
     for name in header:
@@ -148,9 +179,6 @@ def _check_header(path: Path, header: list[str]) -> None:
             close = difflib.get_close_matches(name, COLUMNS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"columns: {','.join(COLUMNS)}"
             raise InputError(path, "header", f"unknown column {name!r}", hint)
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise InputError(path, "header", f"column {repeated[0]} is there twice")
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         hint = f"needs {', '.join(REQUIRED)}"
@@ -158,26 +186,61 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 
 def _refuse_repeats(path: Path, rows: list[tuple[int, dict]]) -> None:
-    seen: dict[str, int] = {}
+    seen: dict[str, tuple[str, int]] = {}
     for line, row in rows:
         name = row["sample_id"]
-        if name.lower() in seen:
-            why = f"{name!r} is on line {seen[name.lower()]} too"
+        if name_key(name) in seen:
+            other, before = seen[name_key(name)]
+            same = other.lower() == name.lower()
+            why = f"{name!r} is on line {before} too{'' if same else f', as {other!r}'}"
             raise InputError(path, f"line {line}, sample_id", why, "give every section its own")
-        seen[name.lower()] = line
+        seen[name_key(name)] = name, line
 
 
-def _refuse_missing_files(path: Path, rows: list[tuple[int, dict]]) -> None:
+def _refuse_gaps(path: Path, rows: list[tuple[int, dict]]) -> None:
+    """Refuses patients that are given for some sections only, as a merged cell is saved."""
+    empty = [line for line, row in rows if not row["group_id"]]
+    if empty and len(empty) < len(rows):
+        why = f"is empty, and filled on {len(rows) - len(empty)} of {len(rows)} lines"
+        hint = "write the patient on every line; cells that were merged hold it on the first alone"
+        raise InputError(path, f"line {empty[0]}, group_id", why, hint)
+
+
+def _refuse_missing_files(
+    path: Path, rows: list[tuple[int, dict]], files: Sequence[str] = FILES
+) -> None:
     """Names every file that is not there, so that one look repairs a manifest."""
-    missing = []
+    missing, hints = [], [f"names are relative to {path.parent or '.'}"]
     for line, row in rows:
         regions = [row[name] for name in ("msi_roi", "histology_roi") if _is_file_name(row[name])]
-        for name in [*(row[column] for column in FILES if row[column]), *regions]:
-            if not (path.parent / name).is_file():
-                missing.append(f"{name} (line {line})")
+        for name in [*(row[column] for column in files if row[column]), *regions]:
+            if not _place(path, name).is_file():
+                other = _spelt_otherwise(path.parent, name)
+                missing.append(f"{name} (line {line}{f': did you mean {other}?' if other else ''})")
+                hints += ["write / where names have a backslash"] if "\\" in name else []
     if missing:
         why = f"{len(missing)} not found: {', '.join(missing)}"
-        raise InputError(path, "files", why, f"names are relative to {path.parent or '.'}")
+        raise InputError(path, "files", why, "; ".join(dict.fromkeys(hints)))
+
+
+def _place(path: Path, name: str) -> Path:
+    """Where a file of the manifest lies; a backslash may stand for a slash, as on Windows."""
+    place, turned = path.parent / name, path.parent / name.replace("\\", "/")
+    return turned if not place.is_file() and turned.is_file() else place
+
+
+def _spelt_otherwise(folder: Path, name: str) -> str:
+    """Finds a file whose name differs in letter case or Unicode form alone; "" for none."""
+    place = folder
+    for part in Path(name.replace("\\", "/")).parts:
+        names = [part] if part == ".." or not place.is_dir() else sorted(os.listdir(place))
+        alike = [each for each in names if _folded(each) == _folded(part)]
+        place /= part if part in names or not alike else alike[0]
+    return os.path.relpath(place, folder) if place.is_file() else ""
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _is_file_name(region: str) -> bool:
@@ -189,6 +252,9 @@ def _sample(path: Path, line: int, row: dict[str, str]) -> Sample:
         if not row[name]:
             raise InputError(path, f"line {line}, {name}", "is empty")
     name = row["sample_id"]
+    if name[0] == "#":
+        hint = "remove a row that is not to count, or name the section without #"
+        raise InputError(path, f"line {line}, sample_id", f"{name!r} begins with #", hint)
     if len(name) > 128 or name[0] == "." or not name.isprintable() or set(name) & set('/\\:*?"<>|'):
         why = f"{name!r} cannot be a file name"
         hint = "letters, digits, '-', '_' and '.'"
@@ -197,15 +263,16 @@ def _sample(path: Path, line: int, row: dict[str, str]) -> Sample:
     return Sample(
         sample_id=name,
         group_id=row["group_id"] or name,
-        imzml=path.parent / row["imzml"],
-        histology=path.parent / row["histology"],
+        imzml=_place(path, row["imzml"]),
+        histology=_place(path, row["histology"]),
         msi_roi=_roi(path, line, row, "msi_roi"),
         histology_roi=_roi(path, line, row, "histology_roi"),
         histology_um_per_px=_um(path, line, row, "histology_um_per_px"),
+        histology_channels=_channels(path, line, row),
         msi_um_per_px=_um(path, line, row, "msi_um_per_px"),
         msi_um_per_px_y=_um(path, line, row, "msi_um_per_px_y"),
         section=chosen["section"] or "",
-        landmarks=path.parent / row["landmarks"] if row["landmarks"] else None,
+        landmarks=_place(path, row["landmarks"]) if row["landmarks"] else None,
         split=chosen["split"],
         view=chosen["view"],
         line=line,
@@ -236,13 +303,25 @@ def _um(path: Path, line: int, row: dict, column: str) -> float | None:
     raise InputError(path, f"line {line}, {column}", f"{cell!r} is not a positive number", hint)
 
 
+def _channels(path: Path, line: int, row: dict) -> tuple[int, ...] | None:
+    cell = row["histology_channels"]
+    if not cell:
+        return None
+    numbers = [part.strip() for part in cell.split(",")]
+    if len(numbers) in (1, 3) and all(each.isdecimal() and int(each) for each in numbers):
+        return tuple(map(int, numbers))
+    why = f"{cell!r} are not one or three channels, counted from 1"
+    hint = 'red, green and blue as in "1,2,3", or one that is grey'
+    raise InputError(path, f"line {line}, histology_channels", why, hint)
+
+
 def _roi(path: Path, line: int, row: dict, column: str) -> Roi | None:
     cell = row[column]
     if not cell:
         return None
     where = f"line {line}, {column}"
     if _is_file_name(cell):
-        return _bounding_box(path.parent / cell)
+        return _bounding_box(_place(path, cell))
     try:
         x, y, w, h = (int(part) for part in cell.split(","))
     except ValueError:
@@ -285,5 +364,5 @@ _GEOMETRY = ("features", "geometry", "geometries", "coordinates")
 
 
 def _is_point(value: list) -> bool:
-    numbers = [isinstance(v, int | float) and math.isfinite(v) for v in value]
-    return len(value) in (2, 3) and all(numbers)
+    numbers = all(type(part) in (int, float) and math.isfinite(part) for part in value)
+    return len(value) in (2, 3) and numbers

@@ -8,10 +8,18 @@ cancelled.
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import contextlib
 import functools
+import importlib.util
 import itertools
+import logging
+import multiprocessing
+import os
 import re
+import signal
+import threading
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +31,8 @@ from msi2he_jax.errors import InputError
 Map = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 CONNECT_S = 10.0
 WORKERS_S = 120.0
+LOOK_S = 5.0  # between two looks whether there are workers
+ANSWER_S = 60.0
 _PER_WORKER = 4
 
 
@@ -67,11 +77,10 @@ def process_pool(workers: int) -> Iterator[Map]:
     from multiprocessing import active_children, get_context
 
     others = set(active_children())
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_end_at_interrupt
-    )
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent)
     try:
-        yield functools.partial(_in_order, pool.submit, lambda: workers, _cancel_each)
+        result = concurrent.futures.Future.result
+        yield functools.partial(_in_order, pool.submit, lambda: workers, _cancel_each, result)
         pool.shutdown()
     except BrokenProcessPool as error:
         why = "one of the processes was ended by the system, perhaps for want of memory"
@@ -82,11 +91,20 @@ def process_pool(workers: int) -> Iterator[Map]:
         pool.shutdown(cancel_futures=True)
 
 
-def _end_at_interrupt() -> None:
-    """Lets Ctrl-C end a process of the pool in silence; the parent says what there is to say."""
-    import signal
+def _follow_parent() -> None:
+    """Lets a process of the pool end in silence when its parent does, which says what is to say.
 
+    A closed terminal tells all processes; the parent ends the others, which must not be first. A
+    parent that was killed ends nobody: its end of a pipe is closed, which is waited for here.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _cancel_each(futures: Iterable) -> None:
@@ -98,6 +116,7 @@ def _in_order(
     submit: Callable[[Callable, Any], Any],
     workers: Callable[[], int],
     cancel: Callable[[list], None],
+    result: Callable[[Any], Any],
     function: Callable,
     items: Sequence,
 ) -> Iterator:
@@ -110,7 +129,7 @@ def _in_order(
             waiting.extend(submit(function, item) for item in itertools.islice(remaining, room))
             if not waiting:
                 return
-            yield waiting[0].result()
+            yield result(waiting[0])
             waiting.popleft()  # The last reference: a cluster may now forget the result.
     finally:
         cancel(list(waiting))
@@ -118,7 +137,11 @@ def _in_order(
 
 @contextlib.contextmanager
 def dask_cluster(
-    address: str, *, folder: Path | None = None, software: Callable[[], dict] = dict
+    address: str,
+    *,
+    folder: Path | None = None,
+    software: Callable[[], dict] = dict,
+    on_wait: Callable[[str], None] = lambda words: None,
 ) -> Iterator[Map]:
     """Yields a map over the workers of a running Dask cluster.
 
@@ -126,13 +149,13 @@ def dask_cluster(
         address: The scheduler's, as tcp://host:8786.
         folder: One that workers must see under the same path; None for none.
         software: Returns versions by name; all workers' must equal this process'.
+        on_wait: Is told where no worker is left.
 
     Raises:
         InputError: no such scheduler, no workers, workers that differ or cannot see the folder; or
             from the map, where the cluster is lost or an item has ended several workers.
     """
-    client = _connect(address)
-    try:
+    with _quiet("distributed"), _connected(address) as client:
         _check_workers(client, address, folder, software)
 
         def submit(function: Callable, item: Any):
@@ -140,11 +163,60 @@ def dask_cluster(
             return client.submit(function, item, key=name, pure=False)
 
         with _said_plainly(address):
-            count = functools.partial(_count_threads, client)
-            yield functools.partial(_in_order, submit, count, functools.partial(_forget, client))
+            count = functools.partial(_count_threads, client, address)
+            result = functools.partial(_wait_for, count, address, on_wait)
+            forget = functools.partial(_forget, client)
+            yield functools.partial(_in_order, submit, count, forget, result)
+
+
+@contextlib.contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    client = _connect(address)
+    try:
+        yield client
     finally:
         with contextlib.suppress(Exception):
             client.close(timeout=5)
+
+
+@contextlib.contextmanager
+def _quiet(package: str) -> Iterator[None]:
+    """Keeps a package's pages of tracebacks off the terminal; what they mean is said in a line."""
+    importlib.util.find_spec(package) and importlib.import_module(package)
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(package)]
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _wait_for(
+    count: Callable[[], int], address: str, on_wait: Callable[[str], None], future: Any
+) -> Any:
+    """Returns a result, waited for as long as there are workers, or one may come back."""
+    alone_since = None
+    while True:
+        try:
+            return future.result(timeout=LOOK_S)
+        except TimeoutError:
+            # It may have ended since: only a fault of its own ends the waiting.
+            if future.status == "error":
+                return future.result()
+        now = time.monotonic()
+        if count():
+            alone_since = None
+        elif alone_since is None:
+            alone_since = now
+            on_wait(f"{address}: no worker is left; one is waited for, {WORKERS_S:g} s at most")
+        elif now - alone_since > WORKERS_S:
+            hint = (
+                f"start some with: dask worker {address} --nthreads 1; the same command continues"
+            )
+            raise InputError(address, "workers", f"none for {WORKERS_S:g} s", hint)
 
 
 def _connect(address: str):
@@ -210,8 +282,16 @@ def _forget(client, futures: list) -> None:
         client.cancel(futures)
 
 
-def _count_threads(client) -> int:
-    return sum(client.nthreads().values())
+def _count_threads(client, address: str) -> int:
+    try:
+        return sum(client.nthreads(callback_timeout=ANSWER_S).values())
+    except (TimeoutError, OSError) as error:
+        raise _lost(address) from error
+
+
+def _lost(address: str) -> InputError:
+    hint = "the same command continues once it is back"
+    return InputError(address, "scheduler", "was lost", hint)
 
 
 @contextlib.contextmanager
@@ -229,5 +309,4 @@ def _said_plainly(address: str) -> Iterator[None]:
         hint = "give workers more; what was finished is kept"
         raise InputError(address, "worker", why, hint) from error
     except (CancelledError, CommClosedError) as error:
-        hint = "the same command continues once it is back"
-        raise InputError(address, "scheduler", "was lost", hint) from error
+        raise _lost(address) from error

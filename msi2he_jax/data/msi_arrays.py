@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from msi2he_jax.data.manifest import Roi
+from msi2he_jax.data.msi_warnings import msi_warnings, refuse_impossible_size
 from msi2he_jax.data.provenance import axis_of, peaks_of
 from msi2he_jax.data.reading import read_spectra
 from msi2he_jax.data.recipe import recipe_of
@@ -37,6 +38,7 @@ class MsiArrays:
         um_per_px: Pixel size of the grid, um.
         origin_um: (y, x) of the grid's outer corner in the imzML's frame, um.
         native_um: (y, x) pixel size of the measurement, um.
+        warnings: What is odd about the file as it was read.
     """
 
     msi: np.ndarray
@@ -44,6 +46,7 @@ class MsiArrays:
     um_per_px: float
     origin_um: tuple[float, float]
     native_um: tuple[float, float]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -112,7 +115,8 @@ def msi_arrays(
     um = _grid_um(provenance["grid"], mask.shape, native_um)
     msi, grid_mask = _on_grid(images[rows, columns], mask, native_um, um, imzml)
     origin = (rows.start * native_um[0], columns.start * native_um[1])
-    return MsiArrays(msi, grid_mask, um, origin, native_um)
+    warnings = msi_warnings(imzml, um_per_px, um_per_px_y, roi)
+    return MsiArrays(msi, grid_mask, um, origin, native_um, tuple(warnings))
 
 
 def native_images(
@@ -186,12 +190,13 @@ def msi_pixel_size_um(
     """Returns the (y, x) pixel size, um: the manifest's where given, else the file's own.
 
     Raises:
-        InputError: neither says it.
+        InputError: neither says it, or the one given is 1000 times wrong.
     """
+    refuse_impossible_size(imzml, um_per_px, um_per_px_y)
     if um_per_px is not None:
         return (um_per_px if um_per_px_y is None else um_per_px_y), um_per_px
     if imzml.pixel_size_um is None:
-        hint = "give it in um, as in msi_um_per_px=50"
+        hint = "fill the manifest's column msi_um_per_px, in um"
         raise InputError(imzml.path, "msi_um_per_px", "the file does not say its pixel size", hint)
     y, x = imzml.pixel_size_um
     return (y if um_per_px_y is None else um_per_px_y), x
@@ -225,22 +230,45 @@ def _grid_um(grid: dict[str, Any], shape: tuple[int, int], native_um) -> float:
 
 def _on_grid(images, mask, native_um, um: float, imzml) -> tuple[np.ndarray, np.ndarray]:
     """Resamples bilinearly among measured pixels, so that missing ones do not darken others."""
-    shape = tuple(
-        max(1, round(n * size / um)) for n, size in zip(mask.shape, native_um, strict=True)
-    )
-    if shape[0] * shape[1] > LIMITS.grid_pixels:
-        why = f"{um:g} um/px would make {shape[0]} x {shape[1]} px"
-        raise InputError(imzml.path, "target_um_per_px", why, "choose a larger one")
-    if shape == mask.shape and native_um == (um, um):
+    options = _grid_options(mask.shape, native_um, um, imzml.path)
+    if options["out_shape"] == mask.shape and native_um == (um, um):
         return images * mask[..., None], mask
-    options = {
-        "source_um_per_px": native_um,
-        "matrix_out_to_source": np.eye(3),
-        "out_shape": shape,
-        "out_um_per_px": um,
-    }
     weight = transforms.warp_image(mask.astype(np.float32), **options)
     summed = transforms.warp_image(images * mask[..., None], **options)
     inside = weight >= 0.5
     resampled = summed / np.maximum(weight, 1e-6)[..., None]
     return np.where(inside[..., None], resampled, 0).astype(np.float32), inside
+
+
+def grid_mask(
+    mask: np.ndarray, native_um: tuple[float, float], um: float, path: str | os.PathLike
+) -> np.ndarray:
+    """Draws the measured pixels on the common grid, as `msi_arrays` does, bool [h, w].
+
+    Args:
+        mask: bool [H, W], of the region.
+        native_um: (y, x) pixel size of the measurement, um.
+        um: Pixel size of the grid, um.
+        path: The imzML, for the message.
+
+    Raises:
+        InputError: the grid would be too large.
+    """
+    options = _grid_options(mask.shape, native_um, um, path)
+    if options["out_shape"] == mask.shape and native_um == (um, um):
+        return mask
+    return transforms.warp_image(mask.astype(np.float32), **options) >= 0.5
+
+
+def _grid_options(shape: tuple[int, int], native_um, um: float, path) -> dict[str, Any]:
+    """How a measured region is drawn on the common grid."""
+    out = tuple(max(1, round(n * size / um)) for n, size in zip(shape, native_um, strict=True))
+    if out[0] * out[1] > LIMITS.grid_pixels:
+        why = f"{um:g} um/px would make {out[0]} x {out[1]} px"
+        raise InputError(path, "target_um_per_px", why, "choose a larger --target_um_per_px")
+    return {
+        "source_um_per_px": native_um,
+        "matrix_out_to_source": np.eye(3),
+        "out_shape": out,
+        "out_um_per_px": um,
+    }

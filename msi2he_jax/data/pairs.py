@@ -7,52 +7,41 @@ from typing import Any
 
 import numpy as np
 
-from msi2he_jax.data.alignment import align, on_grid, read_slide
+from msi2he_jax.data.alignment import align, read_slide
 from msi2he_jax.data.manifest import Sample
 from msi2he_jax.data.msi_arrays import Measured, MsiArrays, msi_arrays, read_like
 from msi2he_jax.data.views import make_view
 from msi2he_jax.errors import InputError
-from msi2he_jax.histology import Histology, tissue_mask
+from msi2he_jax.histology import Histology, require_tissue, tissue_mask
 from msi2he_jax.msi.recalibration import Shift
-from msi2he_jax.registration import transforms
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.registration.transforms import Transform, swap_xy
 
-_LEAST_TISSUE = 0.01
+_LEAST_TISSUE = 0.2  # Less is rarely measured; scales that are wrong come to a tenth.
 
 
 def slide_tissue(
-    slide: Histology,
-    matrix: np.ndarray,
-    shape: tuple[int, int],
-    um_per_px,
-    displacement: Displacement | None = None,
+    slide: Histology, transform: Transform, shape: tuple[int, int], um_per_px
 ) -> np.ndarray:
     """Draws a slide's tissue mask on another grid.
 
     Args:
         slide: The slide.
-        matrix: [3, 3], grid to slide, acting on (y, x, 1), um.
+        transform: Grid to slide.
         shape: (rows, columns) of the grid.
         um_per_px: Pixel size of the grid, um; one number or (y, x).
-        displacement: Added to the matrix's result, or None.
 
     Returns:
         bool [H, W].
+
+    Raises:
+        InputError: the slide shows no tissue anywhere.
     """
-    return transforms.warp_image(
-        tissue_mask(slide.pixels),
-        displacement=displacement,
+    return transform.in_images(to_yx=slide.origin_um).warp(
+        require_tissue(slide.path, tissue_mask(slide.pixels)),
         source_um_per_px=slide.um_per_px,
-        matrix_out_to_source=_into_crop(slide, matrix),
         out_shape=shape,
         out_um_per_px=um_per_px,
     )
-
-
-def _into_crop(slide: Histology, matrix: np.ndarray) -> np.ndarray:
-    """Continues a matrix from the slide's frame into that of the part that was read."""
-    shift = transforms.from_parts(np.eye(2), -np.asarray(slide.origin_um))
-    return transforms.compose(shift, matrix)
 
 
 def sample_arrays(
@@ -95,9 +84,9 @@ def make_pair(
     alignment = align(sample)
     arrays, shift = sample_arrays(sample, provenance, parts)
     slide = read_slide(sample, arrays.um_per_px)
-    matrix, field = on_grid(alignment, arrays.origin_um)
-    tissue = slide_tissue(slide, matrix, arrays.mask.shape, arrays.um_per_px, field)
-    histology = _drawn(slide, matrix, field, arrays, provenance["pad_value"], sample)
+    on_grid = alignment.transform.in_images(arrays.origin_um)
+    tissue = slide_tissue(slide, on_grid, arrays.mask.shape, arrays.um_per_px)
+    histology = _drawn(slide, on_grid, arrays, provenance["pad_value"], sample)
     view, viewed = make_view(
         arrays,
         histology,
@@ -114,28 +103,63 @@ def make_pair(
         "histology": histology,
         "tissue_mask": tissue,
         "view": view,
-        "msi_to_histology": transforms.swap_xy(matrix),
+        "msi_to_histology": swap_xy(on_grid.matrix),
         "um_per_px": arrays.um_per_px,
     }
     record = _pair_record(arrays, alignment, slide, tissue, shift)
     return example, record | viewed
 
 
-def _drawn(slide, matrix, field, arrays: MsiArrays, pad_value: int, sample: Sample) -> np.ndarray:
+def _drawn(slide, transform, arrays: MsiArrays, pad_value: int, sample: Sample) -> np.ndarray:
     """Warps the slide onto the MSI grid; refuses one that does not reach it."""
     options = {
         "source_um_per_px": slide.um_per_px,
-        "matrix_out_to_source": _into_crop(slide, matrix),
         "out_shape": arrays.mask.shape,
         "out_um_per_px": arrays.um_per_px,
-        "displacement": field,
     }
-    covered = transforms.warp_image(np.ones(slide.pixels.shape[:2], bool), order=0, **options)
-    if not (covered & arrays.mask).any():
+    transform = transform.in_images(to_yx=slide.origin_um)
+    _refuse_outside(sample, slide, transform, arrays.mask, options)
+    return transform.warp(slide.pixels, fill=pad_value, **options)
+
+
+def _refuse_outside(sample: Sample, slide: Histology, into_crop: Transform, mask, options) -> None:
+    covered = into_crop.warp(np.ones(slide.pixels.shape[:2], bool), order=0, **options)
+    if not (covered & mask).any():
         hint = "are all coordinates in um, and is the region the right one?"
         why = f"place the MSI of {sample.sample_id} outside its slide"
         raise InputError(sample.landmarks or sample.histology, "landmarks", why, hint)
-    return transforms.warp_image(slide.pixels, fill=pad_value, **options)
+
+
+def slide_warnings(
+    sample: Sample, slide: Histology, transform: Transform, mask: np.ndarray, um_per_px: float
+) -> list[str]:
+    """Says before a pair is made what would be odd about its slide.
+
+    Args:
+        sample: One sample.
+        slide: Its slide.
+        transform: Grid to slide.
+        mask: bool [H, W], the measured pixels on the grid of its pair.
+        um_per_px: Pixel size of that grid, um.
+
+    Raises:
+        InputError: no tissue, or the slide lies elsewhere, as `make_pair` says it.
+    """
+    options = {
+        "source_um_per_px": slide.um_per_px,
+        "out_shape": mask.shape,
+        "out_um_per_px": um_per_px,
+    }
+    tissue = slide_tissue(slide, transform, mask.shape, um_per_px)
+    into_crop = transform.in_images(to_yx=slide.origin_um)
+    _refuse_outside(sample, slide, into_crop, mask, options)
+    return [*slide.warnings, *_tissue_warnings(float(tissue[mask].mean()))]
+
+
+def _tissue_warnings(on_tissue: float) -> list[str]:
+    why = f"only {on_tissue:.1%} of the measured pixels lie on tissue"
+    said = f"{why}: are pixel sizes, landmarks and regions right?"
+    return [said] if on_tissue < _LEAST_TISSUE else []
 
 
 def _pair_record(arrays, alignment, slide, tissue, shift) -> dict[str, Any]:
@@ -147,12 +171,11 @@ def _pair_record(arrays, alignment, slide, tissue, shift) -> dict[str, Any]:
         "grid_origin_um": list(arrays.origin_um),
         "slide_um_per_px": slide.um_per_px,
         "tissue_fraction": on_tissue,
-        "alignment": alignment.record,
+        "alignment": {"method": alignment.method, **alignment.scores},
     }
-    doubts = []
+    warnings = [*arrays.warnings, *slide.warnings]
     if shift is not None:
         record["mass_shift"] = vars(shift)
-        doubts += [f"not recalibrated: {shift.why}"] if shift.why else []
-    if on_tissue < _LEAST_TISSUE:
-        doubts.append(f"only {on_tissue:.1%} of the measured pixels lie on tissue")
-    return record | ({"doubt": "; ".join(doubts)} if doubts else {})
+        warnings += [f"not recalibrated: {shift.why}"] if shift.why else []
+    warnings += alignment.scores.get("warnings", [])
+    return record | {"warnings": warnings + _tissue_warnings(on_tissue)}

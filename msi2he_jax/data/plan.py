@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from msi2he_jax.data.consistency import target_um
 from msi2he_jax.data.provenance import FORMAT, axis_record, peaks_record, versions
 from msi2he_jax.data.recipe import Recipe
 from msi2he_jax.data.survey import Survey, choose_peaks, size_kind
@@ -29,6 +30,7 @@ def make_plan(
     spectrum: np.ndarray,
     spectra: int,
     gap_tol_da: float | None,
+    scatter_ppm: float | None = None,
 ) -> dict[str, Any]:
     """Writes down how pairs will be made; the data set's provenance grows from it.
 
@@ -40,6 +42,7 @@ def make_plan(
         spectrum: float64 [M], the cohort's summed spectrum.
         spectra: How many spectra went into it.
         gap_tol_da: Da, or None.
+        scatter_ppm: Of an ion's m/z over the deciding files, see `cohort_axis.cohort_scatter_ppm`.
 
     Returns:
         A provenance without samples, counts and scale.
@@ -48,9 +51,9 @@ def make_plan(
         InputError: the spectrum holds no peak.
     """
     polarity = _agreed([s.polarity for s in surveys])
-    peaks = choose_peaks(axis, spectrum, recipe, polarity)
+    peaks = choose_peaks(axis, spectrum, recipe, polarity, scatter_ppm)
     discrete = any(s.discrete for s in surveys)
-    target = recipe.target_um_per_px or min(min(s.pixel_size_um) for s in surveys) / 2
+    target = target_um(surveys, recipe)
     return {
         "format": FORMAT,
         "versions": versions(),
@@ -63,6 +66,7 @@ def make_plan(
             "spectrum_type": _agreed([s.spectrum_type for s in surveys]),
             "polarity": polarity,
             "discrete": _agreed([s.discrete for s in surveys]),
+            "scatter_ppm": scatter_ppm,
             "summed": spectra,
         },
         "axis": axis_record(axis),
@@ -82,7 +86,7 @@ def make_plan(
         "seed": recipe.seed,
         "samples": [],
         "skipped": [],
-        "doubts": [],
+        "warnings": [],
     }
 
 

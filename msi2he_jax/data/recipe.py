@@ -112,12 +112,13 @@ class Recipe:
 
 
 # Published: interpolation rebinning, plain sum of all data, top 50 peaks, 256 px images. Assumed,
-# since the text does not say: the bin width of 0.01 Da, no normalisation, and the size itself.
+# since the text does not say: the bin width of 0.01 Da, no normalisation, the size itself, and the
+# scale to [0, 1] by each channel's 99.5th percentile over all samples, clipped above.
+# Interpolation presumes profiles: centroid spectra are summed into the same bins.
 _PAPER = Recipe(
     preset="paper",
     axis_kind="fixed_da",
     axis_step=0.01,
-    method="linear",
     limit_gaps=False,
     statistics="all",
     mean_spectra=False,
@@ -144,6 +145,29 @@ def make_recipe(preset: str, **changes) -> Recipe:
     if given.get("axis_kind", PRESETS[preset].axis_kind) != PRESETS[preset].axis_kind:
         given.setdefault("axis_step", None)  # The preset's is in another unit.
     return dataclasses.replace(PRESETS[preset], **given)
+
+
+# What another choice of leaves the paper's preset what it is.
+_NOT_PAPER = ("preset", "padding", "seed", "force", "duplicates", "view", "view_fit")
+
+
+def paper_differences(provenance: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Says how a data set was made otherwise than the paper's.
+
+    Args:
+        provenance: Of the data set.
+
+    Returns:
+        Differences that make it another recipe, and differences in size only (the number of peaks,
+        the side of the images), each as `CHOICE VALUE (published: VALUE)`.
+    """
+    recipe, differing, sizes = recipe_of(provenance), [], []
+    for field in dataclasses.fields(Recipe):
+        found, meant = getattr(recipe, field.name), getattr(_PAPER, field.name)
+        if field.name not in _NOT_PAPER and found != meant:
+            words = f"{field.name} {found} (published: {meant})"
+            (sizes if field.name in ("peaks", "fit_px") else differing).append(words)
+    return differing, sizes
 
 
 def recipe_of(provenance: dict[str, Any]) -> Recipe:

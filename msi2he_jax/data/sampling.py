@@ -23,7 +23,7 @@ def bilinear(image: jax.Array, where: jax.Array, fill: float | None = None) -> j
     for row in (0, 1):
         for column in (0, 1):
             weight = jnp.abs(1 - row - part[..., 0]) * jnp.abs(1 - column - part[..., 1])
-            corner = _pixels(image, low + jnp.array([row, column]), fill)
+            corner = _pixels(image, low + jnp.array([[[row, column]]]), fill)
             total = total + weight[..., None] * corner
     return total.astype(image.dtype)
 
@@ -52,7 +52,7 @@ def displace(image: jax.Array, displacement: jax.Array) -> jax.Array:
     Returns:
         `[B, H, W, C]` in the dtype of `image`.
     """
-    return jax.vmap(bilinear)(image, positions(image.shape[1:3]) + displacement)
+    return jax.vmap(bilinear)(image, positions(image.shape[1:3])[None] + displacement)
 
 
 def positions(shape: tuple[int, int]) -> jax.Array:
@@ -63,7 +63,7 @@ def positions(shape: tuple[int, int]) -> jax.Array:
 
 def _pixels(image: jax.Array, index: jax.Array, fill) -> jax.Array:
     """Values at whole positions `[h, w, 2]`."""
-    last = jnp.array(image.shape[:2]) - 1
+    last = jnp.array([[image.shape[:2]]]) - 1
     inside = jnp.clip(index, 0, last)
     values = image[inside[..., 0], inside[..., 1]]
     if fill is None:

@@ -72,7 +72,6 @@ def open_stored(
     split: str,
     *,
     multiple_of: int = 1,
-    pad_value: int | None = None,
 ) -> Stored:
     """Opens a split to be streamed: reads all of it once, keeps none of it.
 
@@ -80,7 +79,6 @@ def open_stored(
         data_dir: A folder written by `write_dataset`.
         split: "train", "validation" or "test".
         multiple_of: Rows and columns of the common grid are a multiple of this, px.
-        pad_value: 0..255 for histology outside a pair's extent; None takes the data's own.
 
     Raises:
         InputError: the folder is damaged, or the split is empty.
@@ -101,7 +99,7 @@ def open_stored(
         tissue_fraction=np.array(tissue) / np.prod(grid),
         sample_ids=names,
         group_ids=groups,
-        pad_value=provenance["pad_value"] if pad_value is None else pad_value,
+        pad_value=provenance["pad_value"],
     )
 
 

@@ -1,38 +1,37 @@
-"""First look at all files of a cohort: do they belong together, and which peaks do they show?"""
+"""First look at all files of a cohort: what they say of themselves, and which peaks they show."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from msi2he_jax.data.alignment import LANDMARKS, align, read_slide
+from msi2he_jax.data.cohort_axis import ppm_kind
 from msi2he_jax.data.manifest import Sample
 from msi2he_jax.data.msi_arrays import measured_region, msi_pixel_size_um
+from msi2he_jax.data.msi_warnings import msi_warnings
 from msi2he_jax.data.pairs import slide_tissue
 from msi2he_jax.data.reading import read_spectra, sampled_spectrum
 from msi2he_jax.data.recipe import Recipe
-from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import sha256
 from msi2he_jax.msi import background
 from msi2he_jax.msi.axes import (
     MassAxis,
     estimate_axis_step_ppm,
     estimate_gap_tol_da,
-    mass_axis,
+    ion_scatter_ppm,
     relative_spacing_ppm,
+    scatter_bins,
 )
 from msi2he_jax.msi.imzml import Imzml, open_imzml
 from msi2he_jax.msi.normalization import size_weights, spectrum_sizes
+from msi2he_jax.msi.overview import strong_ions
 from msi2he_jax.msi.peak_list import PeakList, peaks_at
 from msi2he_jax.msi.peaks import Peaks, pick_peaks
 from msi2he_jax.msi.spectra import is_discrete, summed_spectrum
+from msi2he_jax.registration.transforms import Transform
 
-_ROUND_MZ = 0.1
 _FEWEST_TISSUE_PIXELS = 16
 
 
@@ -50,10 +49,12 @@ class Survey:
         discrete: Whether it holds channels rather than spectra.
         pixel_size_um: (y, x), um.
         sha256: Of imzml, ibd, histology and landmarks.
-        doubts: What is odd in the imzML.
+        warnings: What is odd in the imzML.
         spectra: How many the file holds.
         ibd_bytes: Size of the .ibd, bytes.
         uuid: Of the measurement, as its .ibd starts; empty where the imzML states none.
+        scatter_ppm: Scatter of an ion's m/z over the spectra, ppm as `step_ppm`; None if not known.
+        ions: Its strongest ions where they scatter, m/z.
     """
 
     sample_id: str
@@ -65,10 +66,12 @@ class Survey:
     discrete: bool
     pixel_size_um: tuple[float, float]
     sha256: dict[str, str]
-    doubts: tuple[str, ...]
+    warnings: tuple[str, ...]
     spectra: int = 0
     ibd_bytes: int = 0
     uuid: str = ""
+    scatter_ppm: float | None = None
+    ions: tuple[float, ...] = ()
 
 
 def survey_sample(sample: Sample, recipe: Recipe | None = None) -> Survey:
@@ -87,121 +90,55 @@ def survey_sample(sample: Sample, recipe: Recipe | None = None) -> Survey:
     imzml = open_imzml(sample.imzml, duplicates=recipe.duplicates)
     imzml.verify_checksum()
     measured_region(imzml, sample.msi_roi)
+    size = msi_pixel_size_um(imzml, sample.msi_um_per_px, sample.msi_um_per_px_y)
     files = {"imzml": imzml.path, "ibd": imzml.ibd_path, "histology": sample.histology}
     files |= {"landmarks": sample.landmarks} if sample.landmarks else {}
+    return survey_imzml(sample, imzml, recipe, size, {n: sha256(path) for n, path in files.items()})
+
+
+def survey_imzml(
+    sample: Sample,
+    imzml: Imzml,
+    recipe: Recipe,
+    pixel_size_um: tuple[float, float],
+    contents: dict[str, str],
+) -> Survey:
+    """Notes down what an open file says.
+
+    Args:
+        sample: Whose file it is.
+        imzml: The file.
+        recipe: Decides on the kind of mass axis.
+        pixel_size_um: (y, x), um; NaN where not known.
+        contents: Tells files apart by what they hold: `Survey.sha256`.
+    """
     profile = imzml.spectrum_type == "profile"
     return Survey(
         sample_id=sample.sample_id,
         mz_range=imzml.mz_range,
-        step_ppm=_step_ppm(imzml, recipe.axis_kind),
+        step_ppm=_step_ppm(imzml, ppm_kind(recipe)),
         gap_tol_da=estimate_gap_tol_da(imzml) if profile else float("inf"),
         spectrum_type=imzml.spectrum_type,
         polarity=imzml.polarity,
         discrete=is_discrete(imzml),
-        pixel_size_um=msi_pixel_size_um(imzml, sample.msi_um_per_px, sample.msi_um_per_px_y),
-        sha256={name: sha256(path) for name, path in files.items()},
-        doubts=tuple(imzml.doubts),
+        pixel_size_um=pixel_size_um,
+        sha256=contents,
+        warnings=tuple(
+            msi_warnings(imzml, sample.msi_um_per_px, sample.msi_um_per_px_y, sample.msi_roi)
+        ),
         spectra=imzml.n,
         ibd_bytes=imzml.ibd_path.stat().st_size,
         uuid=imzml.uuid,
+        scatter_ppm=ion_scatter_ppm(imzml, ppm_kind(recipe)),
+        ions=tuple(strong_ions(imzml).tolist()),
     )
 
 
 def _step_ppm(imzml: Imzml, kind: str) -> float:
     """Suggests a bin width; for channels a quarter of the least distance, so none are joined."""
-    kind = "ppm" if kind == "fixed_da" else kind
-    gaps = relative_spacing_ppm(imzml) if is_discrete(imzml) else np.zeros(0)
+    channels = is_discrete(imzml) and ion_scatter_ppm(imzml, kind) is None
+    gaps = relative_spacing_ppm(imzml) if channels else np.zeros(0)
     return max(1.0, float(gaps.min()) / 4) if len(gaps) else estimate_axis_step_ppm(imzml, kind)
-
-
-def mixtures(surveys: Sequence[Survey]) -> list[str]:
-    """Lists in words why the files should not be put together; empty where they should."""
-    found = []
-    kinds = {
-        "spectrum types": [s.spectrum_type for s in surveys],
-        "polarities": [s.polarity for s in surveys],
-        "files of single channels and of spectra": [str(s.discrete) for s in surveys],
-    }
-    for name, values in kinds.items():
-        known = Counter(value for value in values if value is not None)
-        if len(known) > 1:
-            rarest = min(known, key=known.get)
-            which = surveys[values.index(rarest)].sample_id
-            counts = ", ".join(f"{count} {value}" for value, count in sorted(known.items()))
-            found.append(f"{name} are mixed: {counts}; {which} is one of the fewer")
-    low = max(surveys, key=lambda s: s.mz_range[0])
-    high = min(surveys, key=lambda s: s.mz_range[1])
-    if low.mz_range[0] > high.mz_range[1]:
-        found.append(
-            f"m/z ranges do not overlap: {high.sample_id} ends at {high.mz_range[1]:.4f}, "
-            f"{low.sample_id} starts at {low.mz_range[0]:.4f}"
-        )
-    return found
-
-
-def doubts(surveys: Sequence[Survey], recipe: Recipe) -> list[str]:
-    """Lists in words what makes the data set less than it should be."""
-    found = mixtures(surveys)
-    centroid = sum(s.spectrum_type == "centroid" for s in surveys)
-    if recipe.method == "linear" and centroid:
-        found.append(
-            f"{centroid} samples with centroid spectra were interpolated, as published, which "
-            "invents signal between their peaks"
-        )
-    return found
-
-
-def check_leakage(surveys: Sequence[Survey], splits: dict[str, str], samples: Sequence[Sample]):
-    """Refuses a copy of one measurement or slide, under another name, in another split.
-
-    Raises:
-        InputError: names the two samples.
-    """
-    of = {sample.sample_id: sample for sample in samples}
-    first: dict[tuple[str, str], tuple[str, Path]] = {}
-    for survey in surveys:
-        name = survey.sample_id
-        for what, content, path in _identities(survey, of[name]):
-            other, place = first.setdefault((what, content), (name, path.resolve()))
-            if splits[other] != splits[name] and place != path.resolve():
-                why = f"{other} ({splits[other]}) and {name} ({splits[name]}) hold the same {what}"
-                raise InputError("manifest", "split", why, "give both the same group_id")
-
-
-def _identities(survey: Survey, sample: Sample) -> list[tuple[str, str, Path]]:
-    """Lists what tells a sample's files from all others, and the file."""
-    found = [
-        ("spectra", survey.sha256.get("ibd", ""), sample.imzml),
-        ("measurement (by its UUID)", survey.uuid.strip("0-"), sample.imzml),
-        ("slide", survey.sha256.get("histology", ""), sample.histology),
-    ]
-    return [each for each in found if each[1]]
-
-
-def choose_axis(surveys: Sequence[Survey], recipe: Recipe) -> MassAxis:
-    """Makes the mass axis: the recipe's range and step, or else the pooled range and least step.
-
-    Args:
-        surveys: Those whose spectra may decide.
-        recipe: `mz_min`, `mz_max`, `axis_kind` and `axis_step` (None = from the data).
-    """
-    low = min(s.mz_range[0] for s in surveys) if recipe.mz_min is None else recipe.mz_min
-    high = max(s.mz_range[1] for s in surveys) if recipe.mz_max is None else recipe.mz_max
-    if recipe.mz_min is None:
-        low = max(math.floor(low / _ROUND_MZ) * _ROUND_MZ, _ROUND_MZ)
-    if recipe.mz_max is None:
-        high = math.ceil(high / _ROUND_MZ) * _ROUND_MZ
-    step = recipe.axis_step
-    if step is None:
-        ppm = min(s.step_ppm for s in surveys)
-        step = ppm * 1e-6 * low if recipe.axis_kind == "fixed_da" else ppm
-    return mass_axis(recipe.axis_kind, mz_min=low, mz_max=high, step=step)
-
-
-def gap_tolerance_da(surveys: Sequence[Survey], recipe: Recipe) -> float | None:
-    """Returns the widest gap that interpolation bridges, Da, or None for any."""
-    widest = max(s.gap_tol_da for s in surveys)
-    return widest if recipe.limit_gaps and math.isfinite(widest) else None
 
 
 def sample_spectrum(
@@ -304,11 +241,15 @@ def _tissue_on_msi(sample: Sample, imzml: Imzml) -> np.ndarray:
     """Draws the slide's tissue mask on the MSI pixels, bool [H, W]."""
     size = msi_pixel_size_um(imzml, sample.msi_um_per_px, sample.msi_um_per_px_y)
     slide = read_slide(sample, min(size))
-    return slide_tissue(slide, align(sample).matrix, imzml.shape, size)
+    return slide_tissue(slide, Transform(align(sample).transform.matrix), imzml.shape, size)
 
 
 def choose_peaks(
-    axis: MassAxis, spectrum: np.ndarray, recipe: Recipe, polarity: str | None = None
+    axis: MassAxis,
+    spectrum: np.ndarray,
+    recipe: Recipe,
+    polarity: str | None = None,
+    scatter_ppm: float | None = None,
 ) -> Peaks:
     """Picks the peaks of the cohort's summed spectrum, or takes those of the recipe's list.
 
@@ -317,6 +258,7 @@ def choose_peaks(
         spectrum: float64 [M].
         recipe: A list of m/z, or else number, least distance, height and excluded m/z.
         polarity: Of the cohort, whose background ions are excluded; None for those of both.
+        scatter_ppm: From `cohort_scatter_ppm`.
 
     Raises:
         InputError: no peak is left, or listed m/z are outside the axis.
@@ -330,6 +272,7 @@ def choose_peaks(
         axis,
         spectrum,
         count=recipe.peaks,
+        smooth_bins=scatter_bins(axis, scatter_ppm),
         min_separation_ppm=recipe.min_separation_steps * axis.step_ppm(axis.mz[0]),
         prominence=recipe.prominence,
         min_snr=recipe.min_snr,

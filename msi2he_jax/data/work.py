@@ -24,14 +24,17 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from msi2he_jax import locking
 from msi2he_jax.data.manifest import Sample
 from msi2he_jax.data.mapping import Map
 from msi2he_jax.data.provenance import versions
+from msi2he_jax.data.sources import digest_of_sources
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import atomic_file, read_json, sha256, write_json
+from msi2he_jax.plain_json import json_text
 
 _NOT_CONTENT = ("split", "line")
-_SOURCES = ("histology.py", "histology/*.py", "registration/*.py", "msi/*.py", "data/*.py")
+_UNITS = ("data.cohort", "coregistration.training_pairs")  # Where units' functions stand.
 _ARRAY, _TUPLE = "__array__", "__tuple__"
 _ONE_AT_A_TIME = threading.Lock()  # Thread limits and warnings are the whole process'.
 
@@ -88,7 +91,7 @@ def make_unit(stage: str, sample: Sample, content: Any, **arguments: Any) -> Uni
         if name not in _NOT_CONTENT and not isinstance(value, Path)
     }
     decides = [stage, fields, content, arguments, software()]
-    text = json.dumps(decides, sort_keys=True, default=_plain)
+    text = json.dumps(decides, sort_keys=True, default=_plain, allow_nan=False)
     return Unit(stage, sample, arguments, hashlib.sha256(text.encode()).hexdigest())
 
 
@@ -103,10 +106,8 @@ def _plain(value: Any) -> Any:
 @functools.cache
 def software() -> dict[str, str]:
     """Returns what else decides a result: the code that makes it, and libraries' versions."""
-    package, digest = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(path for name in _SOURCES for path in package.glob(name)):
-        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
-    return {**versions(), "msi2he_jax sources": digest.hexdigest()}
+    sources = digest_of_sources(Path(__file__).parents[1], _UNITS)
+    return {**versions(), "msi2he_jax sources": sources}
 
 
 @contextlib.contextmanager
@@ -120,18 +121,15 @@ def work_folder(out_dir: str | os.PathLike) -> Iterator[Path]:
         out_dir: The data set.
 
     Raises:
-        InputError: another process holds the folder, or it cannot be made.
+        InputError: another process writes this data set, or the folder cannot be made.
     """
     out_dir = Path(out_dir).absolute()
     folder, done = out_dir.with_name(f"{out_dir.name}.work"), False
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "lock").touch()
-    except OSError as error:
-        raise InputError(folder, "", f"cannot be written: {error.strerror}") from error
-    with open(folder / "lock", "a") as lock:
-        if _locked(lock, folder):
-            _sweep(out_dir)
+    with locking.held(out_dir, "preprocess"):
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(folder, "", f"cannot be written: {error.strerror}") from error
         try:
             yield folder
             done = True
@@ -140,30 +138,16 @@ def work_folder(out_dir: str | os.PathLike) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _locked(lock: Any, folder: Path) -> bool:
-    """Takes the lock; the system lets go of it when this process ends, however it ends."""
-    try:
-        import fcntl
-
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        hint = "wait for it, or name another --out"
-        raise InputError(folder, "", "another preprocess is at work there", hint) from None
-    except (ImportError, OSError):
-        return False  # A file system without locks: two runs at once are the user's own care.
-    return True
-
-
-def _sweep(out_dir: Path) -> None:
-    """Removes the half-written data set of a run that was killed; the lock says it is not alive."""
-    for path in out_dir.parent.glob(f".{out_dir.name}.*"):
-        if (path / "build").is_dir() or (path.is_dir() and not any(path.iterdir())):
-            shutil.rmtree(path, ignore_errors=True)
-
-
 def count_finished(folder: Path) -> int:
     """Returns how many units lie in a folder, whole or not."""
     return sum(not path.name.startswith(".") for path in folder.glob("*.json"))
+
+
+def kept_words(folder: Path) -> str:
+    """Says what the next run for the same data set will find; nothing where that is nothing."""
+    units = count_finished(folder)
+    words = f"{units} finished units are kept in {folder}, the same command continues"
+    return words if units else ""
 
 
 def each(
@@ -174,6 +158,7 @@ def each(
     folder: Path,
     on_fault: Callable[[Sample, InputError], None],
     on_found: Callable[[str, int, int], None],
+    on_done: Callable[[str, int, int, int], None] = lambda *_: None,
 ) -> Iterator[Finished]:
     """Runs the units that are not finished yet, and yields all in order.
 
@@ -186,6 +171,8 @@ def each(
         on_fault: Is told of the first fault of a sample; raises, or the sample's later faults are
             passed over in silence.
         on_found: Is told the stage, how many units were finished before, and of how many.
+        on_done: Is told the stage, how many units are through, of how many, and how many of those
+            through were finished before; first with none.
 
     Yields:
         Those that went well.
@@ -193,13 +180,15 @@ def each(
     done = [_is_whole(_record_path(folder, unit)) for unit in units]
     if units:
         on_found(units[0].stage, sum(done), len(units))
+        on_done(units[0].stage, 0, len(units), 0)
     missing = [unit for unit, known in zip(units, done, strict=True) if not known]
     told = set()
     with contextlib.closing(
         mapper(functools.partial(perform, function, folder), missing)
     ) as faults:
-        for unit, known in zip(units, done, strict=True):
+        for count, (unit, known) in enumerate(zip(units, done, strict=True), 1):
             fault = None if known else next(faults)
+            on_done(unit.stage, count, len(units), sum(done[:count]))
             if fault is None:
                 yield Finished(unit, _record_path(folder, unit))
             elif unit.sample.sample_id not in told:
@@ -226,7 +215,7 @@ def perform(
         InputError: the result cannot be written.
     """
     with _ONE_AT_A_TIME, threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # What they say is in the plan's doubts.
+        warnings.simplefilter("ignore")  # What they say is in the plan.
         try:
             result = function(unit.sample, **unit.arguments)
         except InputError as error:
@@ -256,7 +245,7 @@ def _store(path: Path, result: Any) -> None:
 
 
 def _digest(path: Path, tree: Any) -> str:
-    text = sha256(path.with_suffix(".npz")) + json.dumps(tree, sort_keys=True)
+    text = sha256(path.with_suffix(".npz")) + json_text(tree, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

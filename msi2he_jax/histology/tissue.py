@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import scipy.ndimage
 
+from msi2he_jax.errors import InputError
 from msi2he_jax.histology.resampling import resample_area
 
 
@@ -32,6 +35,25 @@ def tissue_mask(pixels: np.ndarray) -> np.ndarray:
     rows = np.minimum(np.arange(pixels.shape[0]) // step, mask.shape[0] - 1)
     columns = np.minimum(np.arange(pixels.shape[1]) // step, mask.shape[1] - 1)
     return mask[np.ix_(rows, columns)]
+
+
+def require_tissue(path: str | os.PathLike, mask: np.ndarray) -> np.ndarray:
+    """Refuses a slide on which no tissue was found: every verb that needs a section asks here.
+
+    Args:
+        path: The slide, for the message.
+        mask: `[H, W]` bool, as `tissue_mask` found it on what was read of the slide.
+
+    Returns:
+        `mask`, `[H, W]` bool.
+
+    Raises:
+        InputError: it is empty, as of bare glass or a single pixel.
+    """
+    if not mask.any():
+        why = "no stained tissue is found on it: is this a scan of a section, and the right region?"
+        raise InputError(path, "histology", why)
+    return mask
 
 
 def _threshold(signal: np.ndarray) -> float:

@@ -40,6 +40,7 @@ class Model:
         multiple_px: H and W are padded to a multiple of this inside.
         norm: Statistics it normalises with: `batch` (the image's own) or `running` (training's).
         dropout: Whether dropout acts.
+        warnings: What is odd about the run's folder, a line each.
     """
 
     apply: Callable[[np.ndarray], jax.Array]
@@ -53,6 +54,7 @@ class Model:
     multiple_px: int
     norm: str
     dropout: bool
+    warnings: tuple[str, ...] = ()
 
 
 def load_model(
@@ -94,6 +96,7 @@ def load_model(
         multiple_px=multiple_of(config.model),
         norm=norm,
         dropout=dropout,
+        warnings=restored.warnings,
     )
 
 

@@ -19,6 +19,7 @@ def synthesize_tiled(
     tile_px: int,
     overlap_px: int,
     batch_size: int = 4,
+    on_tiles: Callable[[int, int], None] = lambda *_: None,
 ) -> np.ndarray:
     """Applies a generator to one image.
 
@@ -34,6 +35,7 @@ def synthesize_tiled(
         tile_px: Side of a tile, in pixels of `msi`.
         overlap_px: Least overlap of neighbouring tiles, in pixels; below `tile_px`.
         batch_size: Tiles per call.
+        on_tiles: Is told how many tiles are sent to the generator, and of how many.
 
     Returns:
         `[H, W, C]` float32, in the range of `apply`.
@@ -50,6 +52,7 @@ def synthesize_tiled(
     tiles = plan_tiles(padded.shape[:2], tile_px=tile_px, overlap_px=overlap_px)
     image, waiting = None, None
     for start in [*range(0, len(tiles), batch_size), len(tiles)]:
+        on_tiles(start, len(tiles))
         batch = tiles[start : start + batch_size]
         # The next batch is cut and sent before the last is waited for: jax works meanwhile.
         ahead = apply(_stack(padded, batch, batch_size)) if batch else None

@@ -2,15 +2,13 @@
 
 A bundle is a zip of `generator.stablehlo` (read with `jax.export.deserialize`), `bundle.json` (what
 goes in and what comes out), and the run's `config.json` and `provenance.json`, by which new MSI is
-prepared as the training data were.
+prepared as the training data were. `bundle_reading` reads it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,7 +18,8 @@ import numpy as np
 from msi2he_jax import __version__
 from msi2he_jax.errors import InputError
 from msi2he_jax.inference.model import Model
-from msi2he_jax.io_safety import atomic_file, existing_file
+from msi2he_jax.io_safety import atomic_file
+from msi2he_jax.plain_json import json_text
 
 PROGRAM, SHEET = "generator.stablehlo", "bundle.json"
 FORMAT = "msi2he_jax bundle 1"
@@ -61,7 +60,7 @@ def write_bundle(
     with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         _put(archive, PROGRAM, bytes(exported.serialize()))
         for name, content in texts.items():
-            _put(archive, name, json.dumps(content, indent=2, default=str).encode())
+            _put(archive, name, json_text(content, indent=2).encode())
 
 
 def _check_size(size_px: tuple[int, int]) -> None:
@@ -97,31 +96,6 @@ def sheet(model: Model, size_px: tuple[int, int], platforms: tuple[str, ...]) ->
     }
 
 
-def read_bundle(
-    path: str | os.PathLike,
-) -> tuple[Callable[[np.ndarray], jax.Array], dict[str, Any]]:
-    """Reads a bundle; needs jax alone.
-
-    Args:
-        path: The `.zip`.
-
-    Returns:
-        The generator, `[B, H, W, K]` float32 in [0, 1] to `[B, H, W, 3]` in [-1, 1], and
-        `bundle.json`.
-
-    Raises:
-        InputError: no such file, or not a bundle.
-    """
-    path = existing_file(path, "bundle")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            content = json.loads(archive.read(SHEET))
-            program = jax.export.deserialize(bytearray(archive.read(PROGRAM)))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise InputError(path, "", f"is no bundle ({error})", "make one with export") from error
-    return program.call, content
-
-
 def write_onnx(path: str | os.PathLike, model: Model, *, size_px: tuple[int, int]) -> float:
     """Writes a generator as ONNX through jax2onnx, and checks it with onnxruntime.
 
@@ -152,7 +126,7 @@ def write_onnx(path: str | os.PathLike, model: Model, *, size_px: tuple[int, int
         )
         for name in ("config", "provenance"):
             value = model.config.to_dict() if name == "config" else model.provenance
-            graph.metadata_props.add(key=name, value=json.dumps(value, default=str))
+            graph.metadata_props.add(key=name, value=json_text(value))
         content = graph.SerializeToString()
         session = onnxruntime.InferenceSession(content)
         (drawn,) = session.run(None, {session.get_inputs()[0].name: msi})

@@ -14,11 +14,11 @@ import numpy as np
 import tifffile
 
 from msi2he_jax.errors import InputError
+from msi2he_jax.histology.pixel_size import ome_um_per_px
 from msi2he_jax.io_safety import LIMITS, atomic_file, existing_file
 
 SYNTHETIC = "SYNTHETIC"
 TILE_PX = 256
-_MICROMETRES = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def write_ome_tiff(
     """Writes a tiled pyramid, zlib compressed, whole or not at all.
 
     Args:
-        path: Where to; `.ome.tif` or `.ome.tiff`.
+        path: Where to; `.ome.tiff` (`.ome.tif` as well).
         array: `[H, W, C]` uint8 with C = 3 for RGB (sRGB), else uint8 or float32 channels, any
             unit.
         um_per_px: Pixel size in micrometres, one number or (y, x).
@@ -70,8 +70,8 @@ def write_ome_tiff(
     Example:
         >>> import numpy as np, tempfile
         >>> folder = tempfile.mkdtemp()
-        >>> write_ome_tiff(f"{folder}/a.ome.tif", np.zeros((8, 8, 3), np.uint8), um_per_px=50.0)
-        >>> read_ome_tiff(f"{folder}/a.ome.tif").um_per_px
+        >>> write_ome_tiff(f"{folder}/a.ome.tiff", np.zeros((8, 8, 3), np.uint8), um_per_px=50.0)
+        >>> read_ome_tiff(f"{folder}/a.ome.tiff").um_per_px
         (50.0, 50.0)
 
     Source: OME-TIFF specification 6.x, sub-resolutions in SubIFDs.
@@ -127,11 +127,15 @@ def _halve(array: np.ndarray) -> np.ndarray:
     return np.rint(mean).astype(np.uint8) if array.dtype == np.uint8 else mean
 
 
-def read_ome_tiff(path: str | os.PathLike) -> OmeImage:
+def read_ome_tiff(path: str | os.PathLike, um_per_px: float | None = None) -> OmeImage:
     """Reads an OME-TIFF of one image, all levels.
 
+    Args:
+        path: The file.
+        um_per_px: Pixel size that is given for it, um; None takes the file's own.
+
     Raises:
-        InputError: absent, not an OME-TIFF, or too large.
+        InputError: absent, not an OME-TIFF, too large, or a pixel size in no known unit.
     """
     path, most = existing_file(path), LIMITS.image_pixels
     try:
@@ -143,7 +147,7 @@ def read_ome_tiff(path: str | os.PathLike) -> OmeImage:
             if series.shape[series.axes.index("Y")] * series.shape[series.axes.index("X")] > most:
                 raise InputError(path, "", f"has more than {most} pixels")
             levels = tuple(_channels_last(level) for level in series.levels)
-            return OmeImage(levels, **_read_metadata(tiff.ome_metadata))
+            return OmeImage(levels, **_read_metadata(path, tiff.ome_metadata, um_per_px))
     except InputError:
         raise
     except (tifffile.TiffFileError, ElementTree.ParseError, ValueError, zlib.error) as error:
@@ -208,7 +212,7 @@ def _channels_last(level) -> np.ndarray:
     raise InputError("", "axes", f"are {axes}, expected YXS, CYX or YX")
 
 
-def _read_metadata(xml: str) -> dict:
+def _read_metadata(path: Path, xml: str, um_per_px: float | None) -> dict:
     """Picks pixel size, names and the synthetic mark from OME-XML of any namespace version."""
     root = ElementTree.fromstring(xml)
     image = root.find("{*}Image")
@@ -216,7 +220,7 @@ def _read_metadata(xml: str) -> dict:
     names = tuple(c.get("Name", "") for c in pixels.findall("{*}Channel"))
     name, description = image.get("Name", ""), image.findtext("{*}Description", "")
     return {
-        "um_per_px": _read_pixel_size(pixels),
+        "um_per_px": (um_per_px, um_per_px) if um_per_px else _read_pixel_size(path, xml),
         "channel_names": names if any(names) else (),
         "name": name,
         "description": description,
@@ -224,12 +228,7 @@ def _read_metadata(xml: str) -> dict:
     }
 
 
-def _read_pixel_size(pixels) -> tuple[float, float] | None:
-    values = []
-    for axis in "YX":
-        value = pixels.get(f"PhysicalSize{axis}")
-        factor = _MICROMETRES.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-        if value is None or factor is None:
-            return None
-        values.append(float(value) * factor)
-    return values[0], values[1]
+def _read_pixel_size(path: Path, xml: str) -> tuple[float, float] | None:
+    pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", xml)
+    size = ome_um_per_px(path, pixels[0], "OME-XML") if pixels else None
+    return size and (size[1], size[0])

@@ -9,56 +9,53 @@ from pathlib import Path
 import numpy as np
 from matplotlib import colormaps
 
+from msi2he_jax.coregistration.moving import MovingImage
+from msi2he_jax.coregistration.region_spectra import region_table
+from msi2he_jax.coregistration.section_pair import SectionPair
+from msi2he_jax.coregistration.section_pictures import ions_on_slide, overlays, slide_on_msi
 from msi2he_jax.data.manifest import Sample
-from msi2he_jax.inference.carried import ions_on_slide, slide_on_msi
-from msi2he_jax.inference.moving import MovingImage
-from msi2he_jax.inference.pictures import overlays
-from msi2he_jax.inference.regions import region_table
 from msi2he_jax.interop.ome_tiff import write_ome_tiff
 from msi2he_jax.interop.png import write_png
 from msi2he_jax.io_safety import atomic_file
-from msi2he_jax.registration.export import Transform, write_transform
+from msi2he_jax.registration.export import TransformRecord, write_transform
 from msi2he_jax.registration.overlay import to_rgb
 from msi2he_jax.registration.scores import target_registration_error
-from msi2he_jax.registration.slide import Slide
-from msi2he_jax.registration.summary import write_errors, write_rows
+from msi2he_jax.registration.summary import write_errors
 from msi2he_jax.registration.uncertainty import Uncertainty
+from msi2he_jax.tables import write_records
 
-SLIDE_ON_MSI = "histology_on_msi.ome.tif"
-IONS_ON_SLIDE = "ions_on_histology.ome.tif"
+SLIDE_ON_MSI = "histology_on_msi.ome.tiff"
+IONS_ON_SLIDE = "ions_on_histology.ome.tiff"
 UNCERTAINTY = "uncertainty_um.npy"
-REGIONS, REGION_MASKS = "regions.csv", "regions_on_msi.ome.tif"
+REGIONS, REGION_MASKS = "regions.csv", "regions_on_msi.ome.tiff"
 
 
 def write_found(
     folder: Path,
-    moving: MovingImage,
-    slide: Slide,
-    found: Transform,
+    pair: SectionPair,
+    found: TransformRecord,
     points: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> None:
     """Writes the transform in all forms, `tre.csv`, the moving image and two overlays.
 
     Args:
-        folder: To be made.
-        moving: What moved.
-        slide: What it was registered to.
+        folder: An existing folder.
+        pair: The section and its slide.
         found: The transform; its scores name the sample.
         points: Name of a set to MSI `[N, 2]` and histology `[N, 2]` points, (y, x), um.
     """
-    folder.mkdir()
-    matrix, field = found.matrix, found.displacement
     write_transform(folder, found)
     errors = {
-        use: (msi, target_registration_error(matrix, field, msi, histology))
+        use: (msi, target_registration_error(found.transform, msi, histology))
         for use, (msi, histology) in points.items()
     }
     write_errors(folder / "tre.csv", errors)
+    moving, slide = pair.moving, pair.slide
     marks = {"synthetic": moving.synthetic, "description": f"moving image: {moving.kind}"}
-    name = f"{found.scores['sample_id']}_SYNTHETIC.png" if moving.synthetic else "moving.png"
+    name = "moving_SYNTHETIC.png" if moving.synthetic else "moving.png"
     picture = to_rgb(moving.picture, moving.measured)
     write_png(folder / name, picture, um_per_px=float(moving.um_per_px[1]), **marks)
-    for name, image in overlays(moving, picture, slide, matrix, field).items():
+    for name, image in overlays(pair, picture, found.transform).items():
         write_png(folder / f"overlay_{name}.png", image, um_per_px=slide.um_per_px, **marks)
 
 
@@ -79,7 +76,7 @@ def write_uncertainty(folder: Path, moving: MovingImage, found: Uncertainty) -> 
     write_png(path, pixels, um_per_px=float(moving.um_per_px[1]), description=words)
 
 
-def write_slide_on_msi(folder: Path, sample: Sample, found: Transform) -> None:
+def write_slide_on_msi(folder: Path, sample: Sample, found: TransformRecord) -> None:
     """Writes the slide drawn on the MSI's frame, as RGB OME-TIFF.
 
     Args:
@@ -93,7 +90,7 @@ def write_slide_on_msi(folder: Path, sample: Sample, found: Transform) -> None:
 
 
 def write_ions(
-    folder: Path, sample: Sample, found: Transform, mz: Sequence[float], ion_ppm: float | None
+    folder: Path, sample: Sample, found: TransformRecord, mz: Sequence[float], ion_ppm: float | None
 ) -> None:
     """Writes ion images drawn on the slide's grid, one float32 channel each.
 
@@ -116,7 +113,7 @@ def write_ions(
 def write_regions(
     folder: Path,
     sample: Sample,
-    found: Transform,
+    found: TransformRecord,
     annotations: str | os.PathLike,
     provenance: dict | None,
 ) -> None:
@@ -132,8 +129,8 @@ def write_regions(
     Raises:
         InputError: no area, or none on the MSI.
     """
-    rows, masks, um = region_table(sample, found, annotations, provenance)
-    write_rows(folder / REGIONS, list(rows[0]), rows)
+    rows, masks, um = region_table(sample, found.transform, annotations, provenance)
+    write_records(folder / REGIONS, rows)
     names = [row["region"] for row in rows]
     pixels = masks.astype(np.uint8) * 255
     write_ome_tiff(folder / REGION_MASKS, pixels, um_per_px=um, channel_names=names)

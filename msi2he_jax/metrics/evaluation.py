@@ -14,17 +14,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from msi2he_jax.errors import InputError
 from msi2he_jax.metrics import color, information, similarity
+from msi2he_jax.metrics.checks import check_images, check_mask, check_number
 from msi2he_jax.metrics.intervals import bootstrap_mean
 
 PAPER_BINS, TISSUE_BINS = 256, 32
 SHUFFLE_SEED = 0
-PAPER_NAMES = ("mi_nats", "mi_bits", "ssim", "psnr_db", "mae")
+PAPER_NAMES = ("mi_nats", "mi_bits", "ssim", "psnr_db", "mae", "r2")
 TISSUE_NAMES = (
     "ssim_masked",
     "ms_ssim",
     "psnr_masked_db",
     "mae_masked",
+    "r2_masked",
     "mi_corrected_nats",
     "nmi",
     "stain_h_correlation",
@@ -38,10 +41,12 @@ DEFINITIONS = {
     "ssim": "scikit-image's defaults (7x7 uniform), RGB channel mean, whole frame",
     "psnr_db": "on [0, 1] RGB, whole frame",
     "mae": "mean absolute error on [0, 1] RGB, whole frame",
+    "r2": "1 - squared error over that of the image's own mean colour, RGB, whole frame",
     "ssim_masked": "7x7 uniform, mean over pixels whose window lies in measured tissue",
     "ms_ssim": "5 scales, Gaussian 11x11, in tissue; absent below 176 px",
     "psnr_masked_db": "in tissue",
     "mae_masked": "in tissue",
+    "r2_masked": "the same in tissue, beside that tissue's mean colour; a wrong shade: below 0",
     "mi_corrected_nats": "luminance, 32 bins, in tissue, minus the mean of 8 pixel shuffles",
     "nmi": "Studholme's, luminance, 32 bins, in tissue; 1 = unrelated, 2 = determined",
     "stain_h_correlation": "Pearson correlation of haematoxylin (Ruifrok-Johnston), in tissue",
@@ -50,12 +55,14 @@ DEFINITIONS = {
 }
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames=("ms_ssim",))
 def score_batch(
     fake: jax.Array,
     real: jax.Array,
     tissue_mask: jax.Array,
     valid_mask: jax.Array | None = None,
+    *,
+    ms_ssim: bool = True,
 ) -> dict[str, dict[str, jax.Array]]:
     """Scores predictions against the real histology.
 
@@ -65,20 +72,24 @@ def score_batch(
         tissue_mask: `[B, H, W]` bool.
         valid_mask: `[B, H, W]` bool, measured by MSI; None for everywhere. The `paper` block takes
             the whole frame, padding included, as the paper's registered pairs have it.
+        ms_ssim: Whether to compute it too: it takes as long to compile as all the others.
 
     Returns:
         Blocks `paper` and `tissue`: `[B]` float32 by name of `NAMES` (`ms_ssim` only where its
         five scales fit).
 
     Raises:
-        InputError: a frame smaller than the 7x7 window.
+        InputError: a frame smaller than the 7x7 window, or an argument of another shape or type.
     """
+    check_images("score_batch", 4, tissue_mask, fake=fake, real=real)
+    if valid_mask is not None:
+        check_mask("score_batch", valid_mask, fake.shape[:3])
     inside = tissue_mask if valid_mask is None else tissue_mask & valid_mask
     fake, real = (jnp.asarray(image, jnp.float32) for image in (fake, real))
     grey = color.luminance(fake), color.luminance(real)
     return {
         "paper": _paper_scores(fake, real, grey),
-        "tissue": _tissue_scores(fake, real, grey, inside),
+        "tissue": _tissue_scores(fake, real, grey, inside, ms_ssim),
     }
 
 
@@ -90,13 +101,14 @@ def _paper_scores(fake, real, grey):
         "ssim": similarity.structural_similarity(fake, real, data_range=1.0),
         "psnr_db": similarity.psnr(fake, real, data_range=1.0),
         "mae": similarity.mae(fake, real),
+        "r2": similarity.r2(fake, real),
     }
 
 
-def _tissue_scores(fake, real, grey, mask):
+def _tissue_scores(fake, real, grey, mask, ms_ssim):
     scored = functools.partial(similarity.structural_similarity, fake, real, data_range=1.0)
     scores = {"ssim_masked": scored(mask=mask)}
-    if min(fake.shape[1:3]) >= similarity.ms_ssim_side(5):
+    if ms_ssim and min(fake.shape[1:3]) >= similarity.ms_ssim_side(5):
         scores["ms_ssim"] = similarity.ms_ssim(fake, real, data_range=1.0, mask=mask)
     key = jax.random.key(SHUFFLE_SEED)
     corrected = information.corrected_mutual_information(
@@ -106,6 +118,7 @@ def _tissue_scores(fake, real, grey, mask):
     return scores | {
         "psnr_masked_db": similarity.psnr(fake, real, data_range=1.0, mask=mask),
         "mae_masked": similarity.mae(fake, real, mask=mask),
+        "r2_masked": similarity.r2(fake, real, mask=mask),
         "mi_corrected_nats": corrected,
         "nmi": information.normalized_mutual_information(*grey, bins=TISSUE_BINS, mask=mask),
         "stain_h_correlation": stains["h"],
@@ -133,7 +146,13 @@ def score_images(
 
     Returns:
         As `score_batch`, `[N]` float64.
+
+    Raises:
+        InputError: as `score_batch`, or no image.
     """
+    check_images("score_images", 4, tissue_mask, fake=fake, real=real)
+    check_mask("score_images", valid_mask, fake.shape[:3])
+    check_number("score_images", "batch_size", batch_size, 1)
     parts = []
     for rows, skip in batches(len(fake), batch_size * jax.local_device_count()):
         masks = tissue_mask[rows], valid_mask[rows]
@@ -189,7 +208,13 @@ def unit_float(image: np.ndarray) -> np.ndarray:
 
     Returns:
         float32 array of the same shape, `[...]`.
+
+    Raises:
+        InputError: of another type.
     """
+    if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
+        why = f"is of {image.dtype}, expected uint8, or float in [0, 1]"
+        raise InputError("unit_float", "image", why)
     return np.asarray(image, np.float32) / (255.0 if image.dtype == np.uint8 else 1.0)
 
 

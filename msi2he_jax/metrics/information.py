@@ -14,55 +14,69 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from msi2he_jax.metrics.checks import (
+    check_bounds,
+    check_choice,
+    check_images,
+    check_mask,
+    check_number,
+)
+
 # Pixels per one-hot product: 8,192 x 256 bf16 is 4 MiB per image, small beside the image batch.
 CHUNK_PX = 8192
 
 
-@functools.partial(jax.jit, static_argnames=("bins", "data_range", "method"))
+METHODS = (None, "scatter", "matmul")
+
+
 def mutual_information(x, y, *, bins, data_range=(0.0, 1.0), mask=None, method=None):
     """Mutual information of two images' grey values.
 
     Args:
         x: `[B, H, W]` float.
         y: `[B, H, W]` float.
-        bins: Number of bins per image.
+        bins: Number of bins per image, at least 2.
         data_range: (low, high) of the bins; values outside do not count.
         mask: `[B, H, W]` bool or None.
         method: "scatter", "matmul" or None for the backend's own.
 
     Returns:
-        `[B]` float32, nats, >= 0; 0 where nothing is counted.
+        `[B]` float32, nats, >= 0; NaN where nothing is counted or a pixel (in the mask) is NaN.
+
+    Raises:
+        InputError: an argument of another shape or outside its domain.
 
     Source: equals the plug-in estimate from `numpy.histogram2d` (and scikit-learn's
     `mutual_info_score` of the bin labels).
     """
-    x, y = (_flat(bin_index(image, bins, data_range)) for image in (x, y))
-    return _information_of(x, y, None if mask is None else _flat(mask), bins, method)
+    how = _checked("mutual_information", x, y, mask, bins, data_range, method)
+    return _mutual_information(x, y, mask, *how)
 
 
-@functools.partial(jax.jit, static_argnames=("bins", "data_range", "method"))
 def normalized_mutual_information(x, y, *, bins, data_range=(0.0, 1.0), mask=None, method=None):
     """Studholme's normalised mutual information, (H(X) + H(Y)) / H(X, Y).
 
     Args:
         x: `[B, H, W]` float.
         y: `[B, H, W]` float.
-        bins: Number of bins per image.
+        bins: Number of bins per image, at least 2.
         data_range: (low, high) of the bins.
         mask: `[B, H, W]` bool or None.
         method: As in `mutual_information`.
 
     Returns:
-        `[B]` float32 in [1, 2]; 1 (no information) where both images are constant.
+        `[B]` float32 in [1, 2]; 1 (no information) where both images are constant, NaN as in
+        `mutual_information`.
+
+    Raises:
+        InputError: as `mutual_information`.
 
     Source: Studholme, Hill and Hawkes 1999, as scikit-image computes it, on a stated range.
     """
-    counts = joint_histogram(x, y, bins=bins, data_range=data_range, mask=mask, method=method)
-    joint = _entropy(counts.reshape(counts.shape[0], -1))
-    return jnp.where(joint > 0, 1 + _information(counts) / jnp.where(joint > 0, joint, 1), 1.0)
+    how = _checked("normalized_mutual_information", x, y, mask, bins, data_range, method)
+    return _normalized_information(x, y, mask, *how)
 
 
-@functools.partial(jax.jit, static_argnames=("bins", "data_range", "shuffles", "method"))
 def corrected_mutual_information(
     x, y, *, bins=32, data_range=(0.0, 1.0), mask, key, shuffles=8, method=None
 ):
@@ -75,21 +89,84 @@ def corrected_mutual_information(
     Args:
         x: `[B, H, W]` float.
         y: `[B, H, W]` float.
-        bins: Number of bins per image.
+        bins: Number of bins per image, at least 2.
         data_range: (low, high) of the bins.
         mask: `[B, H, W]` bool.
         key: jax PRNG key.
-        shuffles: Number of shuffles.
+        shuffles: Number of shuffles, at least 1.
         method: As in `mutual_information`.
 
     Returns:
-        `[B]` float32, nats; may be slightly negative; 0 where the mask is empty.
+        `[B]` float32, nats; may be slightly negative; NaN as in `mutual_information`.
+
+    Raises:
+        InputError: as `mutual_information`.
     """
+    where = "corrected_mutual_information"
+    how = _checked(where, x, y, mask, bins, data_range, method)
+    check_mask(where, mask, np.shape(x))
+    return _corrected_information(
+        x, y, mask, key, check_number(where, "shuffles", shuffles, 1), *how
+    )
+
+
+def joint_histogram(x, y, *, bins, data_range=(0.0, 1.0), mask=None, method=None):
+    """Joint histogram of two images, as `numpy.histogram2d(x, y, bins, [range, range])`.
+
+    Args:
+        x: `[B, H, W]` float.
+        y: `[B, H, W]` float.
+        bins: Number of bins per image, at least 2.
+        data_range: (low, high) of the bins, last bin closed.
+        mask: `[B, H, W]` bool or None.
+        method: As in `mutual_information`.
+
+    Returns:
+        `[B, bins, bins]` int32, rows are `x`; pixels that are NaN are not counted.
+
+    Raises:
+        InputError: as `mutual_information`.
+    """
+    how = _checked("joint_histogram", x, y, mask, bins, data_range, method)
+    return _joint_histogram(x, y, mask, *how)
+
+
+def _checked(where, x, y, mask, bins, data_range, method):
+    """Returns bins, range and method once all arguments are within their domains."""
+    check_images(where, 3, mask, x=x, y=y)
+    check_choice(where, "method", method, METHODS)
+    return (
+        check_number(where, "bins", bins, 2),
+        check_bounds(where, "data_range", data_range),
+        method,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _mutual_information(x, y, mask, bins, data_range, method):
+    known = _known(x, y, mask)
+    x, y = (_flat(bin_index(image, bins, data_range)) for image in (x, y))
+    keep = None if mask is None else _flat(mask)
+    return _where_known(known, _information_of(x, y, keep, bins, method), x, y, keep, bins)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _normalized_information(x, y, mask, bins, data_range, method):
+    counts = _joint_histogram(x, y, mask, bins, data_range, method)
+    joint = _entropy(counts.reshape(counts.shape[0], -1))
+    found = jnp.where(joint > 0, 1 + _information(counts) / jnp.where(joint > 0, joint, 1), 1.0)
+    return jnp.where(_known(x, y, mask) & jnp.any(counts > 0, axis=(1, 2)), found, jnp.nan)
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5, 6, 7))
+def _corrected_information(x, y, mask, key, shuffles, bins, data_range, method):
+    known = _known(x, y, mask)
     x, y = (_flat(bin_index(image, bins, data_range)) for image in (x, y))
     keep = _flat(mask)
     plain = _information_of(x, y, keep, bins, method)
+    plain = _where_known(known, plain, x, y, keep, bins)
     x, y, count = _shuffled(x, y, keep, key)
-    positions = jnp.arange(x.shape[1])
+    positions = jnp.arange(x.shape[1])[None]
 
     def shuffle_score(turn):
         source = (positions + turn * count // shuffles) % jnp.maximum(count, 1)
@@ -99,22 +176,23 @@ def corrected_mutual_information(
     return plain - jnp.mean(jax.lax.map(shuffle_score, jnp.arange(shuffles)), axis=0)
 
 
-def joint_histogram(x, y, *, bins, data_range=(0.0, 1.0), mask=None, method=None):
-    """Joint histogram of two images, as `numpy.histogram2d(x, y, bins, [range, range])`.
-
-    Args:
-        x: `[B, H, W]` float.
-        y: `[B, H, W]` float.
-        bins: Number of bins per image.
-        data_range: (low, high) of the bins, last bin closed.
-        mask: `[B, H, W]` bool or None.
-        method: As in `mutual_information`.
-
-    Returns:
-        `[B, bins, bins]` int32, rows are `x`.
-    """
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _joint_histogram(x, y, mask, bins, data_range, method):
     x, y = (_flat(bin_index(image, bins, data_range)) for image in (x, y))
     return _counts(x, y, None if mask is None else _flat(mask), bins, method)
+
+
+def _known(x, y, mask):
+    """Whether no pixel in the mask is NaN, `[B]` bool."""
+    bad = jnp.isnan(x) | jnp.isnan(y)
+    return ~jnp.any(bad if mask is None else bad & mask, axis=(1, 2))
+
+
+def _where_known(known, score, x, y, keep, bins):
+    """The score, NaN where it is not known or no pair of bins `[B, P]` is counted."""
+    inside = (x < bins) & (y < bins)
+    counted = jnp.any(inside if keep is None else inside & keep, axis=1)
+    return jnp.where(known & counted, score, jnp.nan)
 
 
 def bin_index(image, bins, data_range):
@@ -122,8 +200,8 @@ def bin_index(image, bins, data_range):
 
     Args:
         image: Array of float, read as float32.
-        bins: Number of bins.
-        data_range: (low, high).
+        bins: Number of bins, checked.
+        data_range: (low, high), checked.
 
     Returns:
         int32 of the same shape, `bins` where the value is outside the range or NaN.

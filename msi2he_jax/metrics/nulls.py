@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from msi2he_jax.errors import InputError
+from msi2he_jax.metrics.checks import check_images, check_number
+
 TILE_PX = 16
 NULL_NAMES = (
     "empty_slide",
@@ -59,7 +62,21 @@ def null_predictions(
 
     Returns:
         `[N, H, W, 3]` float32 in [0, 1] by name, in the order of `NULL_NAMES`.
+
+    Raises:
+        InputError: no training image, other channels than the training split has, or a tile below
+            1 px.
     """
+    where, known = "null_predictions", np.shape(train.msi)
+    check_images(where, 4, tissue_mask, msi=msi)
+    check_images(where, 4, train.tissue_mask, **{"train.msi": train.msi})
+    check_number(where, "tile_px", tile_px, 1)
+    if np.shape(train.histology) != (*known[:3], 3):
+        why = f"has shape {np.shape(train.histology)}, the training MSI {known}"
+        raise InputError(where, "train.histology", why)
+    if msi.shape[-1] != known[-1]:
+        why = f"has {msi.shape[-1]} channels, the training split {known[-1]}"
+        raise InputError(where, "msi", why)
     background, tissue = train.colors()
     shape = msi.shape[:3]
     images = (
@@ -243,7 +260,7 @@ def fit_frame(images: np.ndarray, shape: tuple[int, int], fill: np.ndarray | flo
 def _nearest(tiles, sources):
     """Index of and squared distance to the nearest row; `[P, D]` and `[Q, D]` -> `[P]`, `[P]`."""
     product = jnp.matmul(tiles, sources.T, precision=jax.lax.Precision.HIGHEST)
-    norms = jnp.sum(sources**2, axis=1) - 2 * product + jnp.sum(tiles**2, axis=1)[:, None]
+    norms = jnp.sum(sources**2, axis=1)[None] - 2 * product + jnp.sum(tiles**2, axis=1)[:, None]
     return jnp.argmin(norms, axis=1), jnp.min(norms, axis=1)
 
 

@@ -1,9 +1,9 @@
-"""results.json as a value: how it is put together, and the paper's Table 1 beside it."""
+"""results.json as a value: how it is put together."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,16 +11,9 @@ from typing import Any
 import numpy as np
 
 from msi2he_jax.metrics.evaluation import DEFINITIONS, summarize
+from msi2he_jax.plain_json import json_ready
 
-FORMAT = 1
-PAPER_SOURCE = "111 DESI/H&E breast pairs (Guenther et al. 2015), not redistributed here"
-PAPER_TABLE = (
-    {"prediction": "U-Net", "mi": 0.429, "ssim": 0.530},
-    {"prediction": "pix2pix, black padding", "mi": 1.349, "ssim": 0.949},
-    {"prediction": "pix2pix, white padding", "mi": 1.353, "ssim": 0.949},
-)
-SHOWN = ("mi_nats", "ssim", "ssim_masked", "mi_corrected_nats")
-_HEAD = ("prediction", "MI nats", "SSIM", "SSIM tissue", "MI tissue", "paper MI", "paper SSIM", "")
+FORMAT = 2
 _PACKAGES = ("msi2he-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 
 Scores = Mapping[str, Mapping[str, np.ndarray]]
@@ -34,6 +27,7 @@ def split_block(
     *,
     extra: Mapping[str, np.ndarray],
     alternatives: Mapping[str, Scores],
+    data_sha256: str,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Everything results.json says of one split.
@@ -46,6 +40,7 @@ def split_block(
         extra: More values per sample, `[N]` each, such as the distance to the nearest training
             image.
         alternatives: Scores of the same model used otherwise, by name.
+        data_sha256: Of what was scored against, from `data_digest`.
         seed: Seed of the bootstrap.
 
     Returns:
@@ -67,6 +62,7 @@ def split_block(
             name: {part: summary(values) for part, values in other.items()}
             for name, other in alternatives.items()
         },
+        "data_sha256": data_sha256,
         "samples": len(sample_ids),
         "groups": len(set(group_ids)),
         "per_sample": [
@@ -77,6 +73,21 @@ def split_block(
     }
     block["words"] = background_words(block)
     return json_ready(block)
+
+
+def data_digest(sample_ids: Sequence[str], histology: np.ndarray, *masks: np.ndarray) -> str:
+    """Returns the SHA-256 of what scores are measured against: equal only for equal data.
+
+    Args:
+        sample_ids: N names.
+        histology: `[N, H, W, 3]` uint8, padding included.
+        masks: `[N, H, W]` bool each.
+    """
+    digest = hashlib.sha256("\n".join(sample_ids).encode())
+    for array in (histology, *masks):
+        digest.update(f"{array.dtype}:{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def background_words(block: Mapping[str, Any]) -> str:
@@ -95,8 +106,11 @@ def background_words(block: Mapping[str, Any]) -> str:
 def document(
     splits: Mapping[str, Any],
     *,
+    run: str,
     model: str,
     padding: str,
+    paper_row: str | None,
+    recipe: str,
     checkpoint: Mapping[str, Any],
     norm_at_test: str,
     dropout_at_test: bool,
@@ -106,12 +120,16 @@ def document(
 
     Args:
         splits: `split_block` by split name.
-        model: "U-Net" or "pix2pix", as `model_kind` names it.
+        run: Name of the run.
+        model: "linear", "U-Net" or "pix2pix", as `model_kind` names it.
         padding: "white" or "black", around the histology.
+        paper_row: The paper's row that the run belongs to by its recipe; None for no row.
+        recipe: In words, how the run's recipe differs from the paper's.
         checkpoint: `which` and `step`.
         norm_at_test: "batch" or "running".
         dropout_at_test: Whether dropout acted.
-        provenance: The data set's provenance.json; `simulated` and `paper_data` are read.
+        provenance: The data set's provenance.json; `simulated`, `paper_data` and `content_sha256`
+            are read.
     """
     simulated, paper_data = (bool(provenance.get(key)) for key in ("simulated", "paper_data"))
     return {
@@ -119,12 +137,16 @@ def document(
         "simulated": simulated,
         "comparable_with_paper": paper_data and not simulated,
         "words": data_words(simulated, paper_data),
+        "run": run,
         "model": model,
         "padding": padding,
+        "paper_row": paper_row,
+        "recipe": recipe,
+        "content_sha256": provenance.get("content_sha256"),
         "checkpoint": dict(checkpoint),
         "norm_at_test": norm_at_test,
         "dropout_at_test": dropout_at_test,
-        "interval": "95 %, bootstrap over groups; with one group it equals the mean",
+        "interval": "95 %, bootstrap over groups; absent where there is one group",
         "definitions": DEFINITIONS,
         "versions": versions(),
         **splits,
@@ -141,69 +163,10 @@ def data_words(simulated: bool, paper_data: bool) -> str:
 
 
 def model_kind(generator: str, discriminator: str) -> str:
-    """Names the paper's row that a configuration belongs to, "U-Net" or "pix2pix"."""
+    """Names the kind of a model: "linear", or what the paper calls it, "U-Net" or "pix2pix"."""
+    if generator == "linear":
+        return "linear"
     return "U-Net" if discriminator == "none" or generator == "unet_ronneberger" else "pix2pix"
-
-
-def paper_table(results: Mapping[str, Any], split: str = "test") -> list[dict[str, Any]]:
-    """The paper's Table 1, this run in its row, then the run's other readings and the baselines.
-
-    Args:
-        results: What results.json holds.
-        split: Whose scores.
-
-    Returns:
-        Rows of `prediction`, `kind` ("model", "alternative" or "null"), `scores` (metric name of
-        `SHOWN` to `{"mean", "low", "high"}`; empty where this run has none), `paper_mi` and
-        `paper_ssim` (None but in the paper's rows), and `remark`.
-    """
-    block = results[split]
-    own = results["model"]
-    if own == "pix2pix":
-        own += f", {results['padding']} padding"
-    remark = "" if results["comparable_with_paper"] else results["words"]
-    rows = [
-        _paper_row(row, block if row["prediction"] == own else None, remark) for row in PAPER_TABLE
-    ]
-    for name, other in block["alternatives"].items():
-        rows.append(_row(f"{own}, {name}", "alternative", other["paper"] | other["tissue"]))
-    for name, scores in block["null"].items():
-        rows.append(_row(name.replace("_", " "), "null", scores, "baseline"))
-    return rows
-
-
-def _paper_row(paper: Mapping[str, Any], block: Mapping[str, Any] | None, remark: str) -> dict:
-    scores = block["paper"] | block["tissue"] if block else {}
-    row = _row(paper["prediction"], "model", scores, remark)
-    return row | {"paper_mi": paper["mi"], "paper_ssim": paper["ssim"]}
-
-
-def _row(prediction: str, kind: str, scores: Mapping[str, Any], remark: str = "") -> dict:
-    shown = {name: scores[name] for name in SHOWN if name in scores}
-    row = {"prediction": prediction, "kind": kind, "scores": shown}
-    return row | {"paper_mi": None, "paper_ssim": None, "remark": remark}
-
-
-def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Lays `paper_table` rows out as text, one line each under a heading."""
-    lines = [_HEAD]
-    for row in rows:
-        scores = [_interval(row["scores"].get(name)) for name in SHOWN]
-        paper = [_number(row[name]) for name in ("paper_mi", "paper_ssim")]
-        lines.append((row["prediction"], *scores, *paper, row["remark"]))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(_HEAD))]
-    padded = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines)
-    return "\n".join(line.rstrip() for line in padded)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _interval(score: Mapping[str, float | None] | None) -> str:
-    if not score or score["mean"] is None:
-        return "-"
-    return f"{score['mean']:.3f} [{_number(score['low'])}, {_number(score['high'])}]"
 
 
 def csv_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -216,13 +179,20 @@ def csv_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def other_splits(results: Mapping[str, Any], checkpoint: Mapping[str, Any], split: str) -> dict:
-    """Blocks of an earlier results.json that still hold: other splits, same checkpoint."""
-    if results.get("checkpoint") != dict(checkpoint) or results.get("format") != FORMAT:
+def other_splits(earlier: Mapping[str, Any], results: Mapping[str, Any], split: str) -> dict:
+    """Blocks of an earlier results.json that still hold: other splits of the same data.
+
+    Args:
+        earlier: The earlier results.json.
+        results: What will replace it.
+        split: The split that was scored now.
+    """
+    same = ("format", "checkpoint", "content_sha256", "padding", "norm_at_test", "dropout_at_test")
+    if any(earlier.get(key) != results[key] for key in same):
         return {}
     return {
         name: block
-        for name, block in results.items()
+        for name, block in earlier.items()
         if name != split and isinstance(block, Mapping) and "per_sample" in block
     }
 
@@ -236,14 +206,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def json_ready(value: Any) -> Any:
-    """Replaces numbers JSON has no word for (NaN, infinities) by None, at any depth."""
-    if isinstance(value, Mapping):
-        return {key: json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from msi2he_jax.errors import InputError
+from msi2he_jax.metrics.checks import check_images, check_number, positive
 
 K1, K2 = 0.01, 0.03
 GAUSSIAN_SIGMA_PX = 1.5
@@ -21,35 +22,41 @@ MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 GAUSSIAN_WINDOW = 11
 
 
-@functools.partial(jax.jit, static_argnames=("win_size", "gaussian"))
 def structural_similarity_map(im1, im2, *, data_range, win_size=None, gaussian=False):
     """Structural similarity at every pixel, borders mirrored as scikit-image does.
 
     Args:
         im1: `[B, H, W, C]` float, any unit.
         im2: `[B, H, W, C]` float, same unit.
-        data_range: Largest minus smallest possible value (1 for [0, 1], 2 for [-1, 1]).
-        win_size: Odd window side in px; None is 7 (uniform) or 11 (Gaussian).
+        data_range: Largest minus smallest possible value (1 for [0, 1], 2 for [-1, 1]), above 0.
+        win_size: Odd window side in px, at least 3; None is 7 (uniform) or 11 (Gaussian).
         gaussian: False: uniform window with sample covariance. True: Gaussian window of sigma
             1.5 px with population covariance.
 
     Returns:
-        `[B, H, W, C]` float32 in [-1, 1].
+        `[B, H, W, C]` float32 in [-1, 1]; NaN where the window holds one, and everywhere for a
+        traced `data_range` that is not above 0.
 
     Raises:
-        InputError: shapes differ, or the window is even or larger than the image.
+        InputError: shapes differ, `data_range` is not above 0, or the window is even, below 3 px or
+            larger than the image.
 
     Source: Wang et al. 2004; equals `skimage.metrics.structural_similarity(..., full=True)` with
     its defaults, or with `gaussian_weights=True, use_sample_covariance=False`.
     """
-    window = _window(im1, im2, win_size, gaussian)
-    pad = window.size // 2
+    size = _window_size(im1, im2, win_size, gaussian)
+    data_range = positive("structural_similarity", "data_range", data_range)
+    return _similarity_map(im1, im2, data_range, size, gaussian)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _similarity_map(im1, im2, data_range, size, gaussian):
+    window, pad = _weights(size, gaussian), size // 2
     edges = ((0, 0), (pad, pad), (pad, pad), (0, 0))
     im1, im2 = (jnp.pad(x, edges, mode="symmetric") for x in (im1, im2))
     return _valid_map(im1, im2, window, data_range, gaussian)
 
 
-@functools.partial(jax.jit, static_argnames=("win_size", "gaussian"))
 def structural_similarity(im1, im2, *, data_range, mask=None, win_size=None, gaussian=False):
     """Mean structural similarity per image.
 
@@ -63,26 +70,31 @@ def structural_similarity(im1, im2, *, data_range, mask=None, win_size=None, gau
         im2: `[B, H, W, C]` float.
         data_range: Largest minus smallest possible value.
         mask: `[B, H, W]` bool, or None for the whole frame.
-        win_size: Odd window side in px; None is 7 (uniform) or 11 (Gaussian).
+        win_size: Odd window side in px, at least 3; None is 7 (uniform) or 11 (Gaussian).
         gaussian: As in `structural_similarity_map`.
 
     Returns:
-        `[B]` float32 in [-1, 1]; NaN where the mask is empty.
+        `[B]` float32 in [-1, 1]; NaN where the mask is empty, and as `structural_similarity_map`.
 
     Raises:
         InputError: as `structural_similarity_map`.
     """
-    window = _window(im1, im2, win_size, gaussian)
+    where = "structural_similarity"
+    check_images(where, 4, mask, im1=im1, im2=im2)
+    size = _window_size(im1, im2, win_size, gaussian)
+    data_range = positive(where, "data_range", data_range)
+    return _mean_similarity(im1, im2, mask, data_range, size, gaussian)
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def _mean_similarity(im1, im2, mask, data_range, size, gaussian):
     if mask is None:
-        ssim = _valid_map(im1, im2, window, data_range, gaussian)
+        ssim = _valid_map(im1, im2, _weights(size, gaussian), data_range, gaussian)
         return jnp.mean(ssim, axis=(1, 2, 3))
-    ssim = structural_similarity_map(
-        im1, im2, data_range=data_range, win_size=win_size, gaussian=gaussian
-    )
-    return masked_mean(ssim, window_mask(mask, window.size))
+    ssim = _similarity_map(im1, im2, data_range, size, gaussian)
+    return masked_mean(ssim, window_mask(mask, size))
 
 
-@functools.partial(jax.jit, static_argnames=("scales",))
 def ms_ssim(im1, im2, *, data_range, mask=None, scales=5):
     """Multi-scale structural similarity (Gaussian 11x11 window, 2x2 mean pooling between scales).
 
@@ -97,16 +109,25 @@ def ms_ssim(im1, im2, *, data_range, mask=None, scales=5):
         scales: 1 to 5; the published weights of the scales used are rescaled to sum to 1.
 
     Returns:
-        `[B]` float32 in [0, 1]; NaN where the mask is empty.
+        `[B]` float32 in [0, 1]; NaN where the mask is empty or a pixel is NaN.
 
     Raises:
-        InputError: the image is too small for `scales`.
+        InputError: the image is too small for `scales`, or an argument of another shape or outside
+            its domain.
 
     Source: Wang, Simoncelli and Bovik 2003; equals `pytorch_msssim.ms_ssim` without a mask.
     """
-    if min(im1.shape[1:3]) < ms_ssim_side(scales):
-        why = f"is {im1.shape[1]} x {im1.shape[2]} px, {scales} scales need {ms_ssim_side(scales)}"
-        raise InputError("ms_ssim", "image", why, "use fewer scales")
+    check_images("ms_ssim", 4, mask, im1=im1, im2=im2)
+    scales = check_number("ms_ssim", "scales", scales, 1, len(MS_SSIM_WEIGHTS))
+    rows, columns = np.shape(im1)[1:3]
+    if min(rows, columns) < ms_ssim_side(scales):
+        why = f"is {rows} x {columns} px, {scales} scales need {ms_ssim_side(scales)}"
+        raise InputError("ms_ssim", "im1", why, "use fewer scales")
+    return _ms_ssim(im1, im2, mask, positive("ms_ssim", "data_range", data_range), scales)
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _ms_ssim(im1, im2, mask, data_range, scales):
     share = None if mask is None else mask[..., None].astype(jnp.float32)
     score = jnp.ones(())
     total = sum(MS_SSIM_WEIGHTS[:scales])
@@ -124,7 +145,6 @@ def ms_ssim_side(scales: int) -> int:
     return GAUSSIAN_WINDOW * 2 ** (scales - 1)
 
 
-@jax.jit
 def psnr(im1, im2, *, data_range, mask=None):
     """Peak signal-to-noise ratio.
 
@@ -135,13 +155,21 @@ def psnr(im1, im2, *, data_range, mask=None):
         mask: `[B, H, W]` bool or None; errors outside it do not count.
 
     Returns:
-        `[B]` float32, decibel; inf where the images are equal, NaN where the mask is empty.
+        `[B]` float32, decibel; inf where the images are equal, NaN where the mask is empty, a pixel
+        (in the mask) is NaN or a traced `data_range` is not above 0.
+
+    Raises:
+        InputError: shapes differ, or `data_range` is not above 0.
     """
-    error = masked_mean((im1 - im2) ** 2, mask)
-    return 10 * jnp.log10(data_range**2 / error)
+    check_images("psnr", 4, mask, im1=im1, im2=im2)
+    return _psnr(im1, im2, mask, positive("psnr", "data_range", data_range))
 
 
 @jax.jit
+def _psnr(im1, im2, mask, data_range):
+    return 10 * jnp.log10(data_range**2 / masked_mean((im1 - im2) ** 2, mask))
+
+
 def mae(im1, im2, *, mask=None):
     """Mean absolute error.
 
@@ -151,9 +179,48 @@ def mae(im1, im2, *, mask=None):
         mask: `[B, H, W]` bool or None.
 
     Returns:
-        `[B]` float32 in the images' unit; NaN where the mask is empty.
+        `[B]` float32 in the images' unit; NaN where the mask is empty or a pixel in it is NaN.
+
+    Raises:
+        InputError: shapes differ.
     """
+    check_images("mae", 4, mask, im1=im1, im2=im2)
+    return _mae(im1, im2, mask)
+
+
+@jax.jit
+def _mae(im1, im2, mask):
     return masked_mean(jnp.abs(im1 - im2), mask)
+
+
+def r2(predicted, true, *, mask=None):
+    """Coefficient of determination: 1 minus the squared error over that of the true mean colour.
+
+    Args:
+        predicted: `[B, H, W, C]` float.
+        true: `[B, H, W, C]` float.
+        mask: `[B, H, W]` bool or None; pixels outside it do not count.
+
+    Returns:
+        `[B]` float32, at most 1; below 0 where the mean colour of the true image would have been
+        nearer. NaN where the mask is empty, the true image is of one colour, or a pixel is NaN.
+
+    Raises:
+        InputError: shapes differ.
+    """
+    check_images("r2", 4, mask, predicted=predicted, true=true)
+    return _r2(predicted, true, mask)
+
+
+@jax.jit
+def _r2(predicted, true, mask):
+    inside = jnp.ones(true.shape[:3], bool) if mask is None else mask
+    count = jnp.maximum(jnp.sum(inside, axis=(1, 2)), 1)[:, None]
+    colour = jnp.sum(jnp.where(inside[..., None], true, 0), axis=(1, 2)) / count
+    spread = masked_mean((true - colour[:, None, None]) ** 2, inside)
+    return 1 - masked_mean((predicted - true) ** 2, inside) / jnp.where(
+        spread > 1e-12, spread, jnp.nan
+    )
 
 
 def masked_mean(values, mask):
@@ -189,15 +256,22 @@ def window_mask(mask, win_size):
     return jnp.where(jnp.any(eroded, axis=(1, 2), keepdims=True), eroded, mask)
 
 
-def _window(im1, im2, win_size, gaussian) -> np.ndarray:
-    """Checks the images against the window and returns its weights, `[win_size]`, sum 1."""
-    size = win_size or (GAUSSIAN_WINDOW if gaussian else 7)
-    if im1.shape != im2.shape or im1.ndim != 4:
-        why = f"have shapes {im1.shape} and {im2.shape}, both must be the same [B, H, W, C]"
-        raise InputError("structural_similarity", "images", why)
-    if size % 2 == 0 or size > min(im1.shape[1:3]):
-        why = f"is {size} px for an image of {im1.shape[1]} x {im1.shape[2]} px"
+def _window_size(im1, im2, win_size, gaussian) -> int:
+    """Checks the images and the window against each other; returns its side, px."""
+    check_images("structural_similarity", 4, im1=im1, im2=im2)
+    size = (GAUSSIAN_WINDOW if gaussian else 7) if win_size is None else win_size
+    size, (rows, columns) = (
+        check_number("structural_similarity", "win_size", size, 3),
+        im1.shape[1:3],
+    )
+    if size % 2 == 0 or size > min(rows, columns):
+        why = f"is {size} px for an image of {rows} x {columns} px"
         raise InputError("structural_similarity", "win_size", why, "odd and not above either side")
+    return size
+
+
+def _weights(size: int, gaussian: bool) -> np.ndarray:
+    """Weights of a window, `[size]`, sum 1."""
     offsets = np.arange(size) - size // 2
     weights = np.exp(-0.5 * (offsets / GAUSSIAN_SIGMA_PX) ** 2) if gaussian else np.ones(size)
     return weights / weights.sum()
@@ -286,7 +360,7 @@ def _shifted(field, tap, *, axis, step, length):
 
 def _scale_score(im1, im2, share, data_range, *, contrast_only):
     """One scale's score per image and channel, `[B, C]`."""
-    window = _window(im1, im2, None, gaussian=True)
+    window = _weights(GAUSSIAN_WINDOW, gaussian=True)
     value = _valid_map(im1, im2, window, data_range, True, contrast_only)
     if share is None:
         return jnp.mean(value, axis=(1, 2))

@@ -5,20 +5,25 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
 from msi2he_jax.errors import InputError
+from msi2he_jax.metrics.regression import METHODS, WIDEST_PX
 from msi2he_jax.models import convolution, layers, resnet
+from msi2he_jax.models.linear import LinearMap
 from msi2he_jax.models.patchgan import MultiScale, PatchGAN
 from msi2he_jax.models.resnet import ResNet
 from msi2he_jax.models.ronneberger import RonnebergerUNet
 from msi2he_jax.models.unet import UNet
 
-GENERATORS = ("unet_pix2pix", "resnet", "unet_ronneberger")
+GENERATORS = ("unet_pix2pix", "resnet", "unet_ronneberger", "linear")
+STARTS = ("none", *METHODS)
 DTYPES = ("float32", "bfloat16", "float64")
-_DEFAULT_DEPTH = {"unet_pix2pix": 8, "unet_ronneberger": 4, "resnet": 2}
+_DEFAULT_DEPTH = {"unet_pix2pix": 8, "unet_ronneberger": 4, "resnet": 2, "linear": 0}
+_DEPTHS = {"unet_pix2pix": (5, 9), "unet_ronneberger": (1, 6)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +35,18 @@ class GeneratorConfig:
         name: One of `GENERATORS`.
         out_channels: Channels of the image.
         depth: Halvings. `unet_pix2pix`: 5 to 9, default 8 (`unet_256`; 7 `unet_128`, 9 `unet_512`).
-            `unet_ronneberger`: 1 to 6, default 4. `resnet` has two, always.
+            `unet_ronneberger`: 1 to 6, default 4. `resnet` has two, `linear` none, always.
         features: Channels of the first level (`ngf`).
         norm: `"batch"`, `"instance"`, `"group"` or `"none"`.
         dropout: Rate, in [0, 1), where the architecture has dropout; it acts only where a key is
             handed in.
         upsample: `"deconv"` (the original) or `"resize"` (nearest, then convolution).
         blocks: Residual blocks of `resnet`.
+        start: `"ridge"` or `"pls"`: the image is a linear map of the MSI, fitted so, plus what the
+            network adds, which is zero at first. `"none"`: the network alone. `linear` is the map
+            alone.
+        neighbours_px: Side of the square whose mean the linear map sees beside each pixel, px, odd;
+            1: none.
         dtype: Compute dtype, one of `DTYPES`; parameters and statistics stay float32 (float64 for
             float64).
         lowering: One of `convolution.LOWERINGS`.
@@ -51,6 +61,8 @@ class GeneratorConfig:
     dropout: float = 0.5
     upsample: str = "deconv"
     blocks: int = 9
+    start: str = "none"
+    neighbours_px: int = 3
     dtype: str = "float32"
     lowering: str = "auto"
 
@@ -88,17 +100,25 @@ class Generator(nnx.Module):
     """A network from MSI in [0, 1] to images in [-1, 1], at any size.
 
     Args:
-        core: The network proper, in its own ranges.
+        core: The network proper, in its own ranges; None for a linear model.
         channels: Channels of the MSI it takes.
         multiple: H and W are padded to a multiple of this, px.
         minimum: ... and to at least this, px.
         unit_range: Whether the core works in [0, 1] (Keras) rather than in [-1, 1] (pix2pix).
+        line: A linear map that the core's image is added to, or None.
     """
 
     def __init__(
-        self, core: nnx.Module, *, channels: int, multiple: int, minimum: int, unit_range: bool
+        self,
+        core: nnx.Module | None,
+        *,
+        channels: int,
+        multiple: int,
+        minimum: int,
+        unit_range: bool,
+        line: LinearMap | None = None,
     ):
-        self.core, self.channels = core, channels
+        self.core, self.line, self.channels = core, line, channels
         self.multiple, self.minimum, self.unit_range = multiple, minimum, unit_range
 
     def __call__(
@@ -119,10 +139,11 @@ class Generator(nnx.Module):
             train: Whether running statistics are updated; only with `norm="batch"`.
             norm: `"batch"`: normalise with this batch's statistics; `"running"`: with the tracked
                 ones.
-            dropout_key: Key of the dropout masks; None for no dropout.
+            dropout_key: Key of the dropout masks, or `[B]` keys, one per image; None: no dropout.
 
         Returns:
-            `[B, H, W, out_channels]`, float32, in [-1, 1].
+            `[B, H, W, out_channels]`, float32, in [-1, 1]; with a linear map beyond it where
+            `train`, since a clipped pixel teaches nothing.
 
         Raises:
             InputError: the number of channels is not the one the network was built for.
@@ -130,10 +151,18 @@ class Generator(nnx.Module):
         if msi.shape[-1] != self.channels:
             why = f"has {msi.shape[-1]} channels, the network takes {self.channels} channels"
             raise InputError("msi", "shape", why, "use the data the network was configured for")
+        if self.line is None:
+            return self._core_image(msi, train=train, norm=norm, dropout_key=dropout_key)
+        image = self.line(msi)
+        if self.core is not None:
+            image += self._core_image(msi, train=train, norm=norm, dropout_key=dropout_key)
+        return image if train else jnp.clip(image, -1.0, 1.0)
+
+    def _core_image(self, msi: Array, **modes: Any) -> Array:
         height, width = msi.shape[1:3]
         x = _pad_to_multiple(msi, self.multiple, self.minimum)
         x = x if self.unit_range else 2.0 * x - 1.0
-        y = self.core(x, train=train, norm=norm, dropout_key=dropout_key)[:, :height, :width]
+        y = self.core(x, **modes)[:, :height, :width]
         return 2.0 * y - 1.0 if self.unit_range else y
 
 
@@ -191,6 +220,25 @@ def build_generator(config: Any, *, rngs: nnx.Rngs, axis_name: str | None = None
         InputError: an attribute has a value no network has.
     """
     config = generator_config(config)
+    line = None
+    if config.start != "none":
+        shape = config.in_channels, config.out_channels
+        line = LinearMap(*shape, neighbours_px=config.neighbours_px)
+    core = _build_core(config, axis_name=axis_name, rngs=rngs)
+    if core is not None and line is not None:
+        _silence(core)
+    return Generator(
+        core,
+        channels=config.in_channels,
+        multiple=multiple_of(config),
+        minimum=resnet.MINIMUM_PX if config.name == "resnet" else 1,
+        unit_range=config.name == "unet_ronneberger",
+        line=line,
+    )
+
+
+def _build_core(config: GeneratorConfig, **context: Any) -> nnx.Module | None:
+    """The network proper; None where there is a linear map alone."""
     common = {
         "in_channels": config.in_channels,
         "out_channels": config.out_channels,
@@ -200,22 +248,21 @@ def build_generator(config: Any, *, rngs: nnx.Rngs, axis_name: str | None = None
         "upsample": config.upsample,
         "dtype": config.dtype,
         "lowering": config.lowering,
-        "axis_name": axis_name,
-        "rngs": rngs,
+        **context,
     }
+    if config.name == "linear":
+        return None
     if config.name == "resnet":
-        core = ResNet(blocks=config.blocks, **common)
-    elif config.name == "unet_pix2pix":
-        core = UNet(depth=config.depth, **common)
-    else:
-        core = RonnebergerUNet(depth=config.depth, **common)
-    return Generator(
-        core,
-        channels=config.in_channels,
-        multiple=multiple_of(config),
-        minimum=resnet.MINIMUM_PX if config.name == "resnet" else 1,
-        unit_range=config.name == "unet_ronneberger",
-    )
+        return ResNet(blocks=config.blocks, **common)
+    if config.name == "unet_pix2pix":
+        return UNet(depth=config.depth, **common)
+    return RonnebergerUNet(depth=config.depth, **common)
+
+
+def _silence(core: nnx.Module) -> None:
+    """Sets the last convolution to zero: tanh(0) and 2 sigmoid(0) - 1 add nothing to an image."""
+    last = core.ups[0].conv if isinstance(core, UNet) else core.head
+    nnx.update(last, jax.tree.map(jnp.zeros_like, nnx.state(last, nnx.Param)))
 
 
 def build_discriminator(
@@ -261,12 +308,16 @@ def generator_config(config: Any) -> GeneratorConfig:
     """
     read = _read(GeneratorConfig, config)
     _one_of("name", read.name, GENERATORS)
-    if read.depth is None or read.name == "resnet":
+    if read.depth is None or read.name not in _DEPTHS:
         read = dataclasses.replace(read, depth=_DEFAULT_DEPTH[read.name])
     _check_shared(read)
     _one_of("upsample", read.upsample, ("deconv", "resize"))
-    lowest, highest = (5, 9) if read.name == "unet_pix2pix" else (1, 6)
-    _within("depth", read.depth, lowest, highest)
+    if read.name in _DEPTHS:
+        _within("depth", read.depth, *_DEPTHS[read.name])
+    _one_of("start", read.start, STARTS[1:] if read.name == "linear" else STARTS)
+    _within("neighbours_px", read.neighbours_px, 1, WIDEST_PX)
+    if read.neighbours_px % 2 == 0:
+        raise InputError("config", "neighbours_px", f"is {read.neighbours_px}, expected an odd one")
     _within("blocks", read.blocks, 0, 64)
     rate = read.dropout
     if not isinstance(rate, int | float) or not 0.0 <= rate < 1.0:

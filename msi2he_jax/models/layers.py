@@ -74,7 +74,7 @@ class Conv(nnx.Module):
     def _applied(self, x: Array, kernel: Array) -> Array:
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         y = self._transposed(x, kernel) if self.transposed else self._forward(x, kernel)
-        y = y if self.bias is None else y + self.bias[...].astype(self.dtype)
+        y = y if self.bias is None else y + per_channel(self.bias[...].astype(self.dtype))
         return checkpoint_name(y, CONVOLVED)
 
     def _forward(self, x: Array, kernel: Array) -> Array:
@@ -171,15 +171,16 @@ class BatchNorm(nnx.Module):
         """
         wide = x.astype(param_dtype(self.dtype))
         if norm == "running":
-            mean, var = self.mean[...], self.var[...]
+            mean, var = per_channel(self.mean[...]), per_channel(self.var[...])
         else:
             mean, var = _moments(wide, (0, 1, 2), self.axis_name)
             if train:
-                self._track(lax.stop_gradient(mean), lax.stop_gradient(var), x.size // x.shape[-1])
-        factor = self.scale[...] * lax.rsqrt(var + self.epsilon)
-        return ((wide - mean) * factor + self.bias[...]).astype(self.dtype)
+                self._track(mean.ravel(), var.ravel(), x.size // x.shape[-1])
+        factor = per_channel(self.scale[...]) * lax.rsqrt(var + self.epsilon)
+        return ((wide - mean) * factor + per_channel(self.bias[...])).astype(self.dtype)
 
     def _track(self, mean: Array, var: Array, count: int) -> None:
+        mean, var = lax.stop_gradient((mean, var))
         if self.axis_name is not None:
             count = count * lax.psum(1, self.axis_name)
         if self.unbiased:
@@ -234,7 +235,8 @@ class GroupNorm(nnx.Module):
         split = wide.reshape(*x.shape[:3], self.groups, -1)
         mean, var = _moments(split, (1, 2, 4), None)
         split = (split - mean) * lax.rsqrt(var + self.epsilon)
-        return (split.reshape(x.shape) * self.scale[...] + self.bias[...]).astype(self.dtype)
+        scale, bias = per_channel(self.scale[...]), per_channel(self.bias[...])
+        return (split.reshape(x.shape) * scale + bias).astype(self.dtype)
 
 
 class NoNorm(nnx.Module):
@@ -290,11 +292,31 @@ def _draw_flat(key: Array, count: int, dtype: str, truncated: bool) -> Array:
 
 
 def dropout(x: Array, rate: float, key: Array | None) -> Array:
-    """Zeroes a share `rate` of `x`, scales the rest by 1 / (1 - rate); only with a key."""
+    """Zeroes a share `rate` of `x`, scales the rest by 1 / (1 - rate); only with a key.
+
+    Args:
+        x: `[B, ...]` float.
+        rate: In [0, 1).
+        key: One key; or `[B]` keys, one per example, so that an example's mask does not depend on
+            what else is in the batch; or None.
+
+    Returns:
+        The shape and dtype of `x`.
+    """
     if key is None or rate == 0.0:
         return x
-    kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    if key.ndim:
+        kept = jax.vmap(lambda one: jax.random.bernoulli(one, 1.0 - rate, x.shape[1:]))(key)
+    else:
+        kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
     return jnp.where(kept, x / (1.0 - rate), 0).astype(x.dtype)
+
+
+def fold_in(key: Array | None, number: int) -> Array | None:
+    """Returns other keys from one key or `[B]` keys and a number; None from None."""
+    if key is None or not key.ndim:
+        return key if key is None else jax.random.fold_in(key, number)
+    return jax.vmap(lambda one: jax.random.fold_in(one, number))(key)
 
 
 def double(x: Array) -> Array:
@@ -307,22 +329,26 @@ def leaky_relu(x: Array) -> Array:
     return jax.nn.leaky_relu(x, 0.2)
 
 
+def per_channel(values: Array) -> Array:
+    """Lays one value per channel, `[C]`, along the last axis of images: `[1, 1, 1, C]`."""
+    return values.reshape(1, 1, 1, -1)
+
+
 def param_dtype(dtype: str) -> jnp.dtype:
     """The dtype of parameters and statistics: float32, or float64 where that is computed in."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
 def _moments(x: Array, axes: tuple[int, ...], axis_name: str | None) -> tuple[Array, Array]:
-    """Mean and biased variance over `axes` (kept where an image axis stays), in two passes.
+    """Mean and biased variance over `axes`, which are kept with size 1, in two passes.
 
     The mean of squares minus the squared mean loses every digit in float32 when the mean is large
     beside the spread.
     """
-    keep = 0 not in axes
-    mean = jnp.mean(x, axes, keepdims=keep)
+    mean = jnp.mean(x, axes, keepdims=True)
     if axis_name is not None:
         mean = lax.pmean(mean, axis_name)
-    var = jnp.mean(jnp.square(x - mean), axes, keepdims=keep)
+    var = jnp.mean(jnp.square(x - mean), axes, keepdims=True)
     if axis_name is not None:
         var = lax.pmean(var, axis_name)
     return mean, var

@@ -41,8 +41,9 @@ def generator_names(module: nnx.Module, config: Any) -> dict[Path, str]:
         InputError: the original has no such network.
     """
     config = generator_config(config)
-    if config.name == "unet_ronneberger" or config.upsample != "deconv" or config.norm == "group":
-        options = f"upsample={config.upsample}, norm={config.norm}"
+    ours = config.name in ("unet_ronneberger", "linear") or config.start != "none"
+    if ours or config.upsample != "deconv" or config.norm == "group":
+        options = f"upsample={config.upsample}, norm={config.norm}, start={config.start}"
         why = f"{config.name} with {options} has no counterpart in pix2pix"
         raise InputError("config", "name", why, "checkpoints convert for the original's networks")
     modules = _unet(config.depth) if config.name == "unet_pix2pix" else _resnet(config)

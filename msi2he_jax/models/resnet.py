@@ -123,7 +123,7 @@ class ResNet(nnx.Module):
             x: `[B, H, W, in_channels]`, float in [-1, 1]; H and W multiples of 4, at least 8.
             train: Whether running statistics are updated.
             norm: `"batch"` or `"running"` statistics.
-            dropout_key: Key of the dropout masks; None for no dropout.
+            dropout_key: Key of the dropout masks, or `[B]` keys, one per image; None: no dropout.
 
         Returns:
             `[B, H, W, out_channels]`, float32 or better, in [-1, 1].
@@ -132,7 +132,7 @@ class ResNet(nnx.Module):
         for down in self.downs:
             x = down(x, train=train, norm=norm)
         for index, block in enumerate(self.blocks):
-            key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
+            key = layers.fold_in(dropout_key, index)
             x = block(x, dropout_key=key, train=train, norm=norm)
         for up in self.ups:
             x = up(layers.double(x) if self.resize else x, train=train, norm=norm)

@@ -93,7 +93,7 @@ class RonnebergerUNet(nnx.Module):
             x: `[B, H, W, in_channels]`, float.
             train: Whether running statistics are updated.
             norm: `"batch"` or `"running"` statistics.
-            dropout_key: Key of the dropout masks; None for no dropout.
+            dropout_key: Key of the dropout masks, or `[B]` keys, one per image; None: no dropout.
 
         Returns:
             `[B, H, W, out_channels]`, float32 or better, in [0, 1].
@@ -101,7 +101,7 @@ class RonnebergerUNet(nnx.Module):
         mode = {"train": train, "norm": norm}
         skips = []
         for index, level in enumerate(self.encoder):
-            key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
+            key = layers.fold_in(dropout_key, index)
             x = level(x if index == 0 else _max_pool(x), dropout_key=key, **mode)
             skips.append(x)
         for n in reversed(range(len(self.decoder))):

@@ -121,7 +121,7 @@ class UNet(nnx.Module):
             x: `[B, H, W, in_channels]`, float in [-1, 1].
             train: Whether running statistics are updated.
             norm: `"batch"` or `"running"` statistics.
-            dropout_key: Key of the dropout masks; None for no dropout.
+            dropout_key: Key of the dropout masks, or `[B]` keys, one per image; None: no dropout.
 
         Returns:
             `[B, H, W, out_channels]`, float32 or better, in [-1, 1].
@@ -132,7 +132,7 @@ class UNet(nnx.Module):
             skips.append(x)
         skips.pop()
         for level in reversed(range(len(self.ups))):
-            key = None if dropout_key is None else jax.random.fold_in(dropout_key, level)
+            key = layers.fold_in(dropout_key, level)
             x = self.ups[level](x, dropout_key=key, train=train, norm=norm)
             if level > 0:
                 x = jnp.concatenate([skips[level - 1], x], axis=-1)

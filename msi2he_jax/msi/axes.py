@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import weakref
 
 import numpy as np
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.imzml import Imzml
+from msi2he_jax.msi.mass_scatter import last_digit, mass_scatter
 
 KINDS = ("ppm", "fixed_da", "tof", "orbitrap")
 REFERENCE_MZ = 200.0
@@ -17,6 +19,8 @@ _POWERS = {"ppm": 0.0, "tof": -0.5, "orbitrap": 0.5}
 _MOST_BINS = 50_000_000
 _SAMPLED_SPECTRA = 200
 _SLACK_BINS = 1e-6
+_LEAST_PPM, _MOST_PPM = 0.5, 100.0
+_scatters: weakref.WeakKeyDictionary[Imzml, dict[str, float | None]] = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -150,7 +154,7 @@ def mass_axis(kind: str = "ppm", *, mz_min: float, mz_max: float, step: float) -
     span = _bins_above(kind, mz_min, step, mz_max) - _SLACK_BINS
     count = max(int(np.ceil(span)), 0) + 1
     if count > _MOST_BINS:
-        hint = "choose a larger step or a smaller range"
+        hint = "a larger --axis_step, or a smaller range: --mz_min, --mz_max"
         raise InputError("mass axis", "step", f"{step} makes {count} bins", hint)
     mz = _centres(kind, mz_min, step, count)
     if not (np.isfinite(mz[-1]) and (np.diff(mz) > 0).all()):
@@ -162,9 +166,11 @@ def estimate_axis_step_ppm(imzml: Imzml, kind: str = "ppm") -> float:
     """Suggests a relative bin width from up to 200 spectra spread over the file.
 
     Profile spectra: the 10th percentile of their relative spacing, so that few apexes are lost.
-    Centroid spectra and files of a few channels: a quarter of the 5th percentile of the spacing
-    within a spectrum, so that neighbouring peaks stay apart. Rounded to two digits, at least 0.5,
-    at most 500 (profile) or 100 ppm.
+    Centroid spectra: half of `ion_scatter_ppm`, so that ions three scatters apart stay apart and an
+    apex is known to a quarter of the scatter; not finer than the last digit m/z were written with,
+    between which bins would be empty. Where no scatter is found (channels, one spectrum): a quarter
+    of the 5th percentile of the spacing within a spectrum. Rounded to two digits, at least 0.5 (no
+    instrument is better) and at most 500 (profile) or 100 ppm (none is worse).
 
     Args:
         imzml: An open file.
@@ -173,14 +179,105 @@ def estimate_axis_step_ppm(imzml: Imzml, kind: str = "ppm") -> float:
     Returns:
         ppm; for "tof" and "orbitrap" at m/z 200.
     """
+    scatter = ion_scatter_ppm(imzml, kind)
+    if scatter is not None:
+        return scatter_step_ppm(scatter)
+    most = 500 if imzml.spectrum_type == "profile" else _MOST_PPM
+    return _two_digits(np.clip(_spacing_step_ppm(imzml, kind), _LEAST_PPM, most))
+
+
+def scatter_step_ppm(scatter_ppm: float) -> float:
+    """Returns the bin width for a scatter, ppm: half of it, from 0.5 to 100, to two digits.
+
+    Args:
+        scatter_ppm: From `ion_scatter_ppm`, or of several files.
+    """
+    return _two_digits(np.clip(scatter_ppm / 2, _LEAST_PPM, _MOST_PPM))
+
+
+def _two_digits(value: float) -> float:
+    return float(f"{value:.2g}")
+
+
+def _spacing_step_ppm(imzml: Imzml, kind: str) -> float:
     mz, gaps = _sampled_gaps(imzml)
-    mz = np.maximum(mz, 1e-12)
-    gaps = gaps / mz * 1e6 / (mz / REFERENCE_MZ) ** _POWERS[kind]
     if not len(gaps):
         return 100.0
+    gaps = _relative_ppm(kind, mz, gaps)
     profile = imzml.spectrum_type == "profile"
-    step = np.percentile(gaps, 10) if profile else np.percentile(gaps, 5) / 4
-    return float(f"{np.clip(step, 0.5, 500 if profile else 100):.2g}")
+    return float(np.percentile(gaps, 10) if profile else np.percentile(gaps, 5) / 4)
+
+
+def _relative_ppm(kind: str, mz: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """Returns widths in Da as ppm of the m/z, at m/z 200 of an axis of that kind."""
+    mz = np.maximum(mz, 1e-12)
+    return width / mz * 1e6 / (mz / REFERENCE_MZ) ** _POWERS[kind]
+
+
+def ion_scatter_ppm(imzml: Imzml, kind: str = "ppm") -> float | None:
+    """Estimates how far the m/z of one ion scatter over up to 200 spectra of a file.
+
+    They are read once for an open file and kind.
+
+    Args:
+        imzml: An open file.
+        kind: "ppm", "tof" or "orbitrap", the axis it is for.
+
+    Returns:
+        Standard deviation, ppm; for "tof" and "orbitrap" at m/z 200; at least twice the last digit
+        of the m/z. None for profiles, and where m/z repeat exactly or no ion is in two spectra.
+    """
+    known = _scatters.setdefault(imzml, {})
+    if kind not in known:
+        known[kind] = _sampled_scatter_ppm(imzml, kind)
+    return known[kind]
+
+
+def _sampled_scatter_ppm(imzml: Imzml, kind: str) -> float | None:
+    if imzml.spectrum_type == "profile" or imzml.shares_mz:
+        return None
+    spectra = [pair for block in imzml.packed(sample_indices(imzml)) for pair in block.spectra()]
+    mz = np.concatenate([mz for mz, _ in spectra])
+    digit = last_digit(mz)
+    if digit:  # Spread evenly, so that the scatter below the last digit is not taken for none.
+        mz = mz + np.random.default_rng(0).uniform(-digit / 2, digit / 2, len(mz))
+    above = in_steps(kind, mz)
+    parts = np.split(above, np.cumsum([len(each) for each, _ in spectra])[:-1])
+    ordered = [np.argsort(part) for part in parts]
+    scatter = mass_scatter(
+        [
+            (part[order], y[order])
+            for part, order, (_, y) in zip(parts, ordered, spectra, strict=True)
+        ]
+    )
+    least = 2 * float(np.median(_relative_ppm(kind, mz, digit))) if digit else 0.0
+    return max(scatter or 0.0, least) or None
+
+
+def in_steps(kind: str, mz: np.ndarray) -> np.ndarray:
+    """Returns how many steps of 1 ppm, at m/z 200 of an axis of that kind, m/z lie above 200.
+
+    Args:
+        kind: One of `KINDS` but "fixed_da".
+        mz: float64 [P], m/z.
+
+    Returns:
+        float64 [P].
+    """
+    return _bins_above(kind, REFERENCE_MZ, 1.0, np.maximum(mz, 1e-12))
+
+
+def scatter_bins(axis: MassAxis, scatter_ppm: float | None) -> float:
+    """Returns by how much a summed spectrum is smoothed before peaks are picked: half the scatter.
+
+    Args:
+        axis: M bins.
+        scatter_ppm: From `ion_scatter_ppm` for the axis' kind, or None.
+
+    Returns:
+        Standard deviation, bins; 0 without scatter, and for bins of a fixed width in Da.
+    """
+    return 0.0 if scatter_ppm is None or axis.kind == "fixed_da" else scatter_ppm / 2 / axis.step
 
 
 def estimate_gap_tol_da(imzml: Imzml) -> float:

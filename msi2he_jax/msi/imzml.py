@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import re
 import zlib
 from collections.abc import Iterator
 
@@ -11,12 +13,20 @@ import numpy as np
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import existing_file
-from msi2he_jax.msi import imzml_arrays, imzml_cache, imzml_checksum, imzml_index
+from msi2he_jax.msi import (
+    imzml_arrays,
+    imzml_cache,
+    imzml_checksum,
+    imzml_grid,
+    imzml_index,
+    imzml_values,
+)
 from msi2he_jax.msi.imzml_arrays import ArrayTable
 from msi2he_jax.msi.mapped_file import MappedFile
 
 _BLOCK_POINTS = 1 << 15
-_LARGEST = 1e30  # More is damage, and sums of it would leave float32.
+_PROBED_SPECTRA, _PROBED_POINTS = 16, 1 << 20
+_MOBILITY = re.compile("mobility|drift time")
 DUPLICATES = ("refuse", "first", "sum")
 INDEX_CACHES = imzml_cache.CHOICES
 
@@ -66,12 +76,13 @@ class Imzml:
         mask: bool [H, W], True where a spectrum was measured.
         storage: "continuous" or "processed", as the arrays really lie.
         shares_mz: Whether all spectra have one m/z array.
-        spectrum_type: "profile", "centroid", or None where the file does not say.
+        spectrum_type: "profile" or "centroid", as the points lie where that is clear, else as
+            stated; None where neither tells.
         polarity: "positive", "negative", or None where the file does not say or mixes them.
         pixel_size_um: (y, x), or None where the file does not say.
         uuid: The XML's UUID, "" where absent.
         points: int64 [n], number of points of each spectrum.
-        doubts: What is odd but does not stop the file from being read.
+        warnings: What is odd but does not stop the file from being read.
         checksum_recorded: When an earlier run found the .ibd to agree with its checksum, if
             `verify_checksum` relied on that; else None.
     """
@@ -90,17 +101,19 @@ class Imzml:
             raise InputError(self.path, "", "is the binary half of an imzML pair", hint)
         self.ibd_path = existing_file(imzml_index.find_ibd(self.path), "ibd")
         xml = imzml_cache.cached_index(self.path, self.ibd_path, index_cache)
-        coordinates, origin, doubts = imzml_index.grid(xml, self.path, duplicates)
+        chosen, odd_levels = imzml_index.one_level(xml, self.path)
+        coordinates, origin, warnings = imzml_grid.grid(xml, chosen, self.path, duplicates)
         self._file = self._map()
         head = self._file.data[:16]
-        self.uuid, doubt = imzml_index.check_uuid(xml, self.path, head, allow_uuid_mismatch)
-        self._open_arrays(xml, first_byte=0 if doubt else 16)
-        self._describe(xml, [*doubts, doubt])
+        self.uuid, warning = imzml_index.check_uuid(xml, self.path, head, allow_uuid_mismatch)
+        self._open_arrays(xml, first_byte=0 if warning else 16)
+        self._describe(xml, chosen, [*odd_levels, *warnings, warning])
         self._checksums, self._cached = imzml_index.stated_checksums(xml), index_cache != "off"
         self.checksum_recorded: str | None = None
         self.origin_px = (int(origin[0]), int(origin[1]))
         self.shape = (int(coordinates[:, 0].max()) + 1, int(coordinates[:, 1].max()) + 1)
-        self._use(coordinates, duplicates)
+        self._use(chosen, coordinates, duplicates)
+        self._probe(xml)
 
     def _map(self) -> MappedFile:
         if self.ibd_path.stat().st_size < 16:
@@ -115,32 +128,73 @@ class Imzml:
         same = {"length": self._mz.length, "format": self._mz.format}  # One copy of each is enough.
         self._intensity = dataclasses.replace(intensity, **same)
 
-    def _describe(self, xml, doubts: list[str]) -> None:
-        self.storage, self.shares_mz, odd = imzml_index.storage(xml, self._mz)
+    def _describe(self, xml, chosen: np.ndarray, warnings: list[str]) -> None:
+        self.storage, self.shares_mz, odd = imzml_index.storage(xml, self._mz, chosen)
         modes, signs = ("profile", "centroid"), ("positive", "negative")
-        self.spectrum_type, no_type = imzml_index.one_tag(xml, modes, "the spectrum type")
-        self.polarity, no_sign = imzml_index.one_tag(xml, signs, "the polarity")
+        self.spectrum_type, no_type = imzml_index.one_tag(xml, chosen, modes, "the spectrum type")
+        self.polarity, no_sign = imzml_index.one_tag(xml, chosen, signs, "the polarity")
         self.pixel_size_um, no_size = imzml_index.pixel_size_um(xml)
-        arrays = (self._mz, self._intensity, len(self._file))
-        odd += imzml_arrays.extent_doubts(self.path, *arrays, rounded=xml.scientific)
+        arrays = (self._mz, self._intensity, xml.others, len(self._file))
+        odd += imzml_arrays.extent_warnings(self.path, *arrays, rounded=xml.scientific)
+        odd += [f"arrays that are not read: {', '.join(xml.other_names)}"] * bool(xml.other_names)
         if xml.declared_count not in (None, len(xml.table)):
             odd.append(f"declares {xml.declared_count} spectra and holds {len(xml.table)}")
-        self.doubts = [each for each in [*doubts, *odd, *no_type, *no_sign, *no_size] if each]
+        self.warnings = [each for each in [*warnings, *odd, *no_type, *no_sign, *no_size] if each]
 
-    def _use(self, coordinates: np.ndarray, duplicates: str) -> None:
+    def _use(self, chosen: np.ndarray, coordinates: np.ndarray, duplicates: str) -> None:
         """Chooses the spectra that count, and lays their mask."""
-        self._chosen = np.arange(len(coordinates))
-        self.coordinates, self.points = coordinates, self._mz.length
         if duplicates == "first":
             flat = coordinates[:, 0] * self.shape[1] + coordinates[:, 1]
-            self._chosen = np.sort(np.unique(flat, return_index=True)[1])
-            self.coordinates = coordinates[self._chosen]
-            self.points = self._mz.length[self._chosen]
-        self.n = len(self._chosen)
+            first = np.sort(np.unique(flat, return_index=True)[1])
+            chosen, coordinates = chosen[first], coordinates[first]
+        self._chosen, self.coordinates = chosen, coordinates
+        self.points, self.n = self._mz.length[chosen], len(chosen)
         self.mask = np.zeros(self.shape, bool)
         self.mask[tuple(self.coordinates.T)] = True
         self._shared_mz: np.ndarray | None = None
         self._mz_range: tuple[float, float] | None = None
+
+    def _probe(self, xml) -> None:
+        """Looks at a few spectra, and so at what the file cannot state rightly by itself."""
+        names = [name for name in xml.other_names if _MOBILITY.search(name)]
+        self._by_mobility = bool(names)
+        spectra = self._probed()
+        mz = [mz for mz, _ in spectra]
+        counts = [intensity for _, intensity in spectra]
+        imzml_values.check_number_types(self.path, mz, counts, ordered=not names)
+        mz = [each.astype(np.float64) for each in mz]
+        if names and not all((np.diff(each) >= 0).all() for each in mz):
+            self._sort_by_mz(names[0])
+        else:
+            kind, odd = imzml_values.spectrum_type(self.spectrum_type, mz)
+            self.spectrum_type = kind
+            self.warnings += odd
+
+    def _sort_by_mz(self, name: str) -> None:
+        """Reads points that lie in order of ion mobility: by m/z, as peaks."""
+        if self.spectrum_type == "profile":
+            why = f"its profile spectra lie in order of ion mobility ({name})"
+            raise InputError(self.path, "m/z array", why, "sum them over mobility, or pick peaks")
+        self.shares_mz = False
+        self.warnings.append(
+            f"points lie in order of ion mobility ({name}); sorted by m/z, as read"
+        )
+
+    def _probed(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Returns m/z and intensity [P], as stored, of some spectra of one form, spread evenly."""
+        filled = np.flatnonzero(self.points > 0)
+        if not len(filled):
+            return []
+        count = int(np.clip(_PROBED_POINTS // self.points.max(), 1, _PROBED_SPECTRA))
+        spectra = filled[np.linspace(0, len(filled) - 1, min(count, len(filled))).astype(int)]
+        forms = self._mz.format[self._chosen[spectra]]
+        found = []
+        for index in spectra[forms == forms[0]]:
+            i = int(self._chosen[index])
+            with contextlib.suppress(InputError):  # Damage is named when the spectrum is read.
+                arrays = (self._array(each, i, index) for each in (self._mz, self._intensity))
+                found.append(tuple(arrays))
+        return found
 
     @property
     def number_types(self) -> list[str]:
@@ -181,27 +235,25 @@ class Imzml:
             InputError: an array is damaged; names spectrum and position.
         """
         self._file.check_size()
-        file_indices = self._chosen[indices]
         starts = np.concatenate([[0], np.cumsum(self.points[indices])])
-        intensity = self._gather(self._intensity, file_indices, indices)
-        self._check(intensity, starts, indices, "intensity")
+        intensity = self._checked(self._intensity, indices, starts, "intensity")
         if self.shares_mz and len(indices):
             mz = self.shared_mz()
         else:
-            mz = self._gather(self._mz, file_indices, indices)
-            self._check(mz, starts, indices, "m/z")
-            self._check_sorted(mz, starts, indices)
+            mz = self._checked(self._mz, indices, starts, "m/z")
+            if self._by_mobility and not imzml_values.is_sorted(mz, starts):
+                order = imzml_values.order_by_mz(mz, starts)
+                mz, intensity = mz[order], intensity[order]
+            self._check_sorted(mz, indices, starts)
         self._file.touched(intensity.nbytes + mz.nbytes, len(indices))
         return Block(indices, mz, intensity, starts, self.shares_mz)
 
     def shared_mz(self) -> np.ndarray:
         """Returns the one m/z array of a file that `shares_mz`, float64 [P]."""
         if self._shared_mz is None:
-            first = np.array([0])
-            mz = self._gather(self._mz, self._chosen[first], first)
-            starts = np.array([0, len(mz)])
-            self._check(mz, starts, first, "m/z")
-            self._check_sorted(mz, starts, first)
+            first, starts = np.array([0]), np.array([0, self.points[0]])
+            mz = self._checked(self._mz, first, starts, "m/z")
+            self._check_sorted(mz, first, starts)
             self._shared_mz = mz
         return self._shared_mz
 
@@ -266,12 +318,18 @@ class Imzml:
         name, self.checksum_recorded = agreed
         return name
 
-    def _gather(self, table: ArrayTable, file_indices, indices) -> np.ndarray:
+    def _checked(self, table: ArrayTable, indices, starts, name: str) -> np.ndarray:
         """Reads arrays end to end as float64 [P]."""
-        views = [
-            self._array(table, int(i), int(j)) for i, j in zip(file_indices, indices, strict=True)
-        ]
-        return np.concatenate(views, dtype=np.float64) if views else np.zeros(0)
+        pairs = zip(self._chosen[indices], indices, strict=True)
+        views = [self._array(table, int(i), int(index)) for i, index in pairs]
+        values = np.concatenate(views, dtype=np.float64) if views else np.zeros(0)
+        where = lambda i: self.where(int(indices[i]))  # noqa: E731
+        imzml_values.check_values(values, starts, name, self.path, where)
+        return values
+
+    def _check_sorted(self, mz: np.ndarray, indices, starts) -> None:
+        where = lambda i: self.where(int(indices[i]))  # noqa: E731
+        imzml_values.check_sorted(mz, starts, self.path, where)
 
     def _array(self, table: ArrayTable, i: int, index: int) -> np.ndarray:
         length, offset, number = int(table.length[i]), int(table.offset[i]), int(table.format[i])
@@ -304,30 +362,6 @@ class Imzml:
         x, y = column + self.origin_px[0], row + self.origin_px[1]
         return f"spectrum {int(self._chosen[index]) + 1} (x {x}, y {y})"
 
-    def _check(self, values: np.ndarray, starts: np.ndarray, indices: np.ndarray, name: str):
-        if values.size == 0 or (values.min() >= 0 and values.max() < _LARGEST):
-            return
-        point = int(np.flatnonzero(~((values >= 0) & (values < _LARGEST)))[0])
-        which = int(np.searchsorted(starts, point, "right")) - 1
-        why = f"the {name} of point {point - starts[which] + 1} is {values[point]:g}"
-        hint = "a finite number, not negative, was expected; the file is damaged or mislabelled"
-        raise InputError(self.path, self.where(int(indices[which])), why, hint)
-
-    def _check_sorted(self, mz: np.ndarray, starts: np.ndarray, indices: np.ndarray) -> None:
-        ends = starts[1:][np.diff(starts) > 0] - 1
-        holes = ends[mz[ends] == 0]
-        if len(holes):
-            which = int(np.searchsorted(starts, holes[0], "right")) - 1
-            why = "every m/z is 0, as in a hole of an .ibd that was not copied whole"
-            raise InputError(self.path, self.where(int(indices[which])), why)
-        falls = np.flatnonzero(mz[1:] < mz[:-1]) + 1
-        falls = falls[~np.isin(falls, starts)]
-        if len(falls):
-            which = int(np.searchsorted(starts, falls[0], "right")) - 1
-            at = falls[0] - starts[which]
-            why = f"m/z falls from {mz[falls[0] - 1]:.6f} to {mz[falls[0]]:.6f} at point {at + 1}"
-            raise InputError(self.path, self.where(int(indices[which])), why, "sort the spectra")
-
 
 def open_imzml(
     path: str | os.PathLike,
@@ -340,7 +374,7 @@ def open_imzml(
 
     Args:
         path: The .imzML file; its .ibd is found beside it.
-        allow_uuid_mismatch: Reads on where the two files' UUIDs differ, and records a doubt.
+        allow_uuid_mismatch: Reads on where the two files' UUIDs differ, and records a warning.
         duplicates: What to do with several spectra at one position: "refuse", keep the "first",
             or "sum" them (in images; they stay apart as spectra).
         index_cache: "auto": what XML above 32 MiB says, and that an .ibd above 128 MiB agreed with

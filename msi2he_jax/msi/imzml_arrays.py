@@ -167,8 +167,14 @@ def check_lengths(path: Path, mz: ArrayTable, intensity: ArrayTable) -> None:
         )
 
 
-def extent_doubts(
-    path: Path, mz: ArrayTable, intensity: ArrayTable, ibd_bytes: int, *, rounded: bool
+def extent_warnings(
+    path: Path,
+    mz: ArrayTable,
+    intensity: ArrayTable,
+    others: np.ndarray,
+    ibd_bytes: int,
+    *,
+    rounded: bool,
 ) -> list[str]:
     """Says what is odd about where arrays lie: repaired, overlapping, or leaving much unused.
 
@@ -176,15 +182,16 @@ def extent_doubts(
         path: The file, for messages.
         mz: The m/z arrays.
         intensity: The intensity arrays.
+        others: int64 [K, 2], first byte and size of arrays that are not read.
         ibd_bytes: Size of the binary file.
         rounded: Whether numbers were in scientific notation, and may have lost digits.
 
     Raises:
         InputError: they have lost digits.
     """
-    doubts = []
+    warnings = []
     if mz.repaired or intensity.repaired:
-        doubts.append("offsets had overflowed 32 bits and were repaired")
+        warnings.append("offsets had overflowed 32 bits and were repaired")
     start, size = _extents(mz, intensity)
     overlaps = int((start[1:] < np.maximum.accumulate(start + size)[:-1]).sum())
     repeats = int((intensity.length > 0).sum()) - len(_extents(intensity)[0])
@@ -192,15 +199,16 @@ def extent_doubts(
         why = f"have lost digits in scientific notation: {overlaps + repeats} arrays overlap others"
         raise InputError(path, "external offsets", why, "write them as whole numbers")
     if overlaps:
-        doubts.append(f"{overlaps} arrays overlap others in the .ibd")
+        warnings.append(f"{overlaps} arrays overlap others in the .ibd")
     if repeats:
-        doubts.append(f"{repeats} spectra have the very intensities of another")
+        warnings.append(f"{repeats} spectra have the very intensities of another")
     if rounded:
-        doubts.append("some integers are in scientific notation, which may have lost digits")
-    unused = 1 - (int(size.sum()) + 16) / ibd_bytes
+        warnings.append("some integers are in scientific notation, which may have lost digits")
+    unread = int(np.unique(others, axis=0)[:, 1].sum())
+    unused = 1 - (int(size.sum()) + unread + 16) / ibd_bytes
     if unused > 0.01:
-        doubts.append(f"{100 * unused:.2g} % of the .ibd belongs to no spectrum")
-    return doubts
+        warnings.append(f"{100 * unused:.2g} % of the .ibd belongs to no spectrum")
+    return warnings
 
 
 def _extents(*tables: ArrayTable) -> tuple[np.ndarray, np.ndarray]:

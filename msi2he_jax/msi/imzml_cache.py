@@ -21,15 +21,16 @@ import numpy as np
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import atomic_file
 from msi2he_jax.msi.imzml_params import ArrayFormat, Param, XmlIndex
-from msi2he_jax.msi.imzml_template import DTYPE_NAMES, FIELDS, TAGS
+from msi2he_jax.msi.imzml_template import DTYPE_NAMES, FIELDS
 from msi2he_jax.msi.imzml_xml import read_xml
+from msi2he_jax.plain_json import json_text
 
 CHOICES = ("auto", "off")
-_FORMAT = 1
+_FORMAT = 2
 _LEAST_BYTES = 1 << 25  # Less is parsed in a tenth of a second.
 _END_BYTES = 1 << 16  # The XML's head holds its UUID.
 _QUIET_S = 2.0  # A file may change again within the clock's tick, and keep its time.
-_MEMBERS = ("table", "text", "sha256")
+_MEMBERS = ("table", "others", "text", "sha256")
 
 
 def cached_index(path: Path, ibd: Path, cache: str = "auto") -> XmlIndex:
@@ -80,17 +81,18 @@ def _key(path: Path, ibd: Path) -> dict:
 
 
 def _store(place: Path, key: dict, xml: XmlIndex) -> None:
-    said = dataclasses.asdict(dataclasses.replace(xml, table=None))
-    said |= {"spectrum_tags": sorted(xml.spectrum_tags), "key": key}
-    text = np.frombuffer(json.dumps(said).encode(), np.uint8)
-    content = {"table": xml.table, "text": text, "sha256": _digest(xml.table, text)}
+    said = dataclasses.asdict(dataclasses.replace(xml, table=None, others=None))
+    text = np.frombuffer(json_text(said | {"key": key}).encode(), np.uint8)
+    content = {"table": xml.table, "others": xml.others, "text": text}
+    content["sha256"] = _digest(*content.values())
     with contextlib.suppress(OSError, InputError), atomic_file(place) as temporary:
         np.savez(temporary, **content)
 
 
-def _digest(table: np.ndarray, text: np.ndarray) -> np.ndarray:
-    digest = hashlib.sha256(np.ascontiguousarray(table))
-    digest.update(text)
+def _digest(*arrays: np.ndarray) -> np.ndarray:
+    digest = hashlib.sha256()
+    for each in arrays:
+        digest.update(np.ascontiguousarray(each))
     return np.frombuffer(digest.digest(), np.uint8)
 
 
@@ -109,28 +111,30 @@ def _read(place: Path, key: dict) -> XmlIndex | None:
     if place.stat().st_size > most or sum(each.file_size for each in members) > most:
         return None
     with np.load(place, allow_pickle=False) as archive:
-        table, text, digest = (archive[name] for name in _MEMBERS)
-    if not np.array_equal(digest, _digest(table, text)):
+        table, others, text, digest = (archive[name] for name in _MEMBERS)
+    if not np.array_equal(digest, _digest(table, others, text)):
         return None
     said = json.loads(text.tobytes())
-    return _index(table, said) if said.pop("key") == key else None
+    return _index(table, others, said) if said.pop("key") == key else None
 
 
-def _index(table: np.ndarray, said: dict) -> XmlIndex | None:
+def _index(table: np.ndarray, others: np.ndarray, said: dict) -> XmlIndex | None:
     formats = [tuple(ArrayFormat(**each) for each in pair) for pair in said["formats"]]
     types = {None, *DTYPE_NAMES.values()}
     known = all({each.by_code, each.by_name} <= types for pair in formats for each in pair)
     number = table[:, FIELDS.index("format")]
     fits = table.dtype == np.int64 and table.shape[1] == len(FIELDS)
     fits = fits and (not len(table) or 0 <= number.min() <= number.max() < len(formats))
-    if not (fits and known and set(said["spectrum_tags"]) <= set(TAGS.values())):
+    fits = fits and others.dtype == np.int64 and others.shape[1:] == (2,)
+    if not (fits and known and all(isinstance(each, str) for each in said["other_names"])):
         return None
     return XmlIndex(
         table=table,
         formats=formats,
         file_content=_params(said["file_content"]),
         scan_settings=[_params(group) for group in said["scan_settings"]],
-        spectrum_tags=set(said["spectrum_tags"]),
+        others=others,
+        other_names=said["other_names"],
         declared_count=said["declared_count"],
         scientific=said["scientific"],
     )

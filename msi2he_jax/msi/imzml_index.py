@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.io_safety import LIMITS
 from msi2he_jax.msi.imzml_arrays import ArrayTable
 from msi2he_jax.msi.imzml_params import Param, XmlIndex, tag_of
+from msi2he_jax.msi.imzml_template import LEVELS, MSN, NOT_STATED
 
 UUID = "IMS:1000080"
 CHECKSUMS = {"md5": "IMS:1000090", "sha1": "IMS:1000091", "sha256": "IMS:1000092"}
 CONTINUOUS, PROCESSED = "IMS:1000030", "IMS:1000031"
-COUNT_X, COUNT_Y, SIZE_X, SIZE_Y = "IMS:1000042", "IMS:1000043", "IMS:1000046", "IMS:1000047"
+SIZE_X, SIZE_Y = "IMS:1000046", "IMS:1000047"
 _UM_PER_UNIT = {
     "UO:0000008": 1e6,
     "UO:0000015": 1e4,
@@ -62,12 +62,12 @@ def check_uuid(xml: XmlIndex, path: Path, head: bytes, allow_mismatch: bool) -> 
     """Compares the XML's UUID with the first 16 bytes of the binary file, in both byte orders.
 
     Returns:
-        The UUID of the XML ("" where absent) and a doubt ("" where there is none).
+        The UUID of the XML ("" where absent) and a warning ("" where there is none).
 
     Raises:
         InputError: they differ and `allow_mismatch` is false.
     """
-    text = _value(xml.file_content, UUID)
+    text = value_of(xml.file_content, UUID)
     if not text:
         return "", "the imzML states no UUID, so that the .ibd cannot be proven to belong to it"
     try:
@@ -78,76 +78,63 @@ def check_uuid(xml: XmlIndex, path: Path, head: bytes, allow_mismatch: bool) -> 
         return str(stated), ""
     why = f"the imzML states {stated}, the .ibd starts with {head.hex()}"
     if not allow_mismatch:
-        hint = "the two files do not belong together; allow a UUID mismatch if you know they do"
+        hint = "the two files do not belong together; doctor --allow_uuid_mismatch looks at them"
         raise InputError(path, "UUID", why, hint)
     return str(stated), why
 
 
-def grid(xml: XmlIndex, path: Path, duplicates: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Lays the spectra on a grid that starts at their own minimum.
+def one_level(xml: XmlIndex, path: Path) -> tuple[np.ndarray, list[str]]:
+    """Chooses the spectra of one MS level: MS1, which those are that state none.
+
+    Returns:
+        int64 [n], rows of the table; warnings.
+
+    Raises:
+        InputError: several levels and none of them MS1.
+    """
+    levels, numbers = xml.column("level"), np.arange(len(xml.table))
+    found = {int(level): int((levels == level).sum()) for level in np.unique(levels)}
+    survey = levels[np.isin(levels, (NOT_STATED, 1))]
+    counts = ", ".join(f"{count} {_level_name(level)}" for level, count in sorted(found.items()))
+    if len(survey) == len(levels):
+        return numbers, _unnamed_fragments(xml) if NOT_STATED in found else []
+    if len(found) == 1:
+        return numbers, [f"fragment spectra: all {len(levels)} are of MS level above 1"]
+    if not len(survey):
+        why = f"holds spectra of several MS levels and no MS1: {counts}"
+        raise InputError(path, "MS level", why, "split the file by MS level")
+    used = f"only the {len(survey)} MS1 spectra are used"
+    if NOT_STATED in found:
+        used += ", those that state no level among them"
+    return np.flatnonzero(np.isin(levels, (NOT_STATED, 1))), [f"MS levels: {counts}; {used}"]
+
+
+def _level_name(level: int) -> str:
+    return {NOT_STATED: "of no stated level", MSN: "MSn"}.get(level, f"MS{level}")
+
+
+def _unnamed_fragments(xml: XmlIndex) -> list[str]:
+    """Says that the file as a whole holds fragment spectra, where its spectra do not say which."""
+    if MSN not in {LEVELS.get(param.accession) for param in xml.file_content}:
+        return []
+    return [
+        "the file states fragment spectra (MSn), but its spectra state no MS level; all are used"
+    ]
+
+
+def storage(xml: XmlIndex, mz: ArrayTable, chosen: np.ndarray) -> tuple[str, bool, list[str]]:
+    """Tells how arrays really lie.
 
     Args:
         xml: The parsed file.
-        path: The file, for messages.
-        duplicates: "refuse", or "first" or "sum" where several spectra at one position are wanted.
+        mz: Its m/z arrays.
+        chosen: int64 [n], rows of its table: the spectra that are used.
 
     Returns:
-        coordinates int64 [N, 2] (row, column), origin int64 [2] (min x, min y), doubts.
-
-    Raises:
-        InputError: no spectra, a grid beyond the limits, or duplicates under "refuse".
+        "continuous" or "processed", whether those spectra share one m/z array; warnings.
     """
-    if len(xml.table) == 0:
-        raise InputError(path, "spectrumList", "holds no spectra")
-    x, y, z = (xml.column(name) for name in "xyz")
-    origin = np.array([x.min(), y.min()])
-    width, height = int(x.max()) - int(x.min()) + 1, int(y.max()) - int(y.min()) + 1
-    if width * height > LIMITS.grid_pixels:
-        why = f"span a grid of {height} x {width} pixels for {len(x)} spectra"
-        raise InputError(path, "positions", why, f"{_farthest(x, y)}: is that right?")
-    coordinates = np.stack([y - origin[1], x - origin[0]], axis=1)
-    doubts = _grid_doubts(xml, len(x) / (width * height), _farthest(x, y))
-    flat = coordinates[:, 0] * width + coordinates[:, 1]
-    order = np.argsort(flat, kind="stable")
-    again = order[1:][np.diff(flat[order]) == 0]
-    if len(again):
-        doubts.append(_duplicates(path, x, y, z, int(again.min()), len(again), duplicates))
-    return coordinates, origin, doubts
-
-
-def _duplicates(path, x, y, z, index: int, count: int, policy: str) -> str:
-    stack = f"; z runs from {z.min()} to {z.max()}" if z.min() != z.max() else ""
-    more = f" ({count} such spectra in all{stack})"
-    first = int(np.flatnonzero((x == x[index]) & (y == y[index]))[0])
-    why = f"lies at x {x[index]}, y {y[index]} like spectrum {first + 1}{more}"
-    if policy == "refuse":
-        hint = "choose duplicates=sum or first, or split the file"
-        raise InputError(path, f"spectrum {index + 1}", why, hint)
-    return f"spectrum {index + 1} {why}; policy: {policy}"
-
-
-def _farthest(x: np.ndarray, y: np.ndarray) -> str:
-    far = int(np.argmax(np.abs(x - np.median(x)) + np.abs(y - np.median(y))))
-    return f"spectrum {far + 1} lies at x {x[far]}, y {y[far]}"
-
-
-def _grid_doubts(xml: XmlIndex, filled: float, farthest: str) -> list[str]:
-    doubts = []
-    for name, code in (("x", COUNT_X), ("y", COUNT_Y)):
-        stated = _number(_value([p for each in xml.scan_settings for p in each], code))
-        values = xml.column(name)
-        if math.isfinite(stated) and values.max() - values.min() + 1 > stated:
-            span = values.max() - values.min() + 1
-            doubts.append(f"the header allows {stated:g} pixels in {name}, the spectra span {span}")
-    if filled < 0.05:
-        why = f"only {100 * filled:.2g} % of the grid's pixels were measured"
-        doubts.append(f"{why}; farthest out, {farthest}")
-    return doubts
-
-
-def storage(xml: XmlIndex, mz: ArrayTable) -> tuple[str, bool, list[str]]:
-    """Returns "continuous" or "processed", whether all spectra share one m/z array, and doubts."""
-    shared = all((part == part[0]).all() for part in (mz.offset, mz.length, mz.format))
+    places = [part[chosen] for part in (mz.offset, mz.length, mz.format)]
+    shared = all((part == part[0]).all() for part in places)
     codes = {param.accession for param in xml.file_content} & {CONTINUOUS, PROCESSED}
     if len(codes) != 1:
         found = "continuous" if shared else "processed"
@@ -157,9 +144,21 @@ def storage(xml: XmlIndex, mz: ArrayTable) -> tuple[str, bool, list[str]]:
     return ("continuous" if codes == {CONTINUOUS} else "processed"), shared, []
 
 
-def one_tag(xml: XmlIndex, options: tuple[str, str], what: str) -> tuple[str | None, list[str]]:
-    """Returns which of two options the spectra (else the file) state; None if none or both."""
-    found = xml.spectrum_tags & set(options)
+def one_tag(
+    xml: XmlIndex, chosen: np.ndarray, options: tuple[str, str], what: str
+) -> tuple[str | None, list[str]]:
+    """Tells which of two options is stated.
+
+    Args:
+        xml: The parsed file.
+        chosen: int64 [n], rows of its table: the spectra that are used.
+        options: Two tags, as `imzml_params.tag_of` names them.
+        what: The choice in words.
+
+    Returns:
+        What those spectra (else the file) state, None if none or both; warnings.
+    """
+    found = xml.tags(chosen) & set(options)
     if not found:
         found = {tag for tag in map(tag_of, xml.file_content) if tag in options}
     if len(found) == 1:
@@ -169,7 +168,7 @@ def one_tag(xml: XmlIndex, options: tuple[str, str], what: str) -> tuple[str | N
 
 
 def pixel_size_um(xml: XmlIndex) -> tuple[tuple[float, float] | None, list[str]]:
-    """Returns the pixel size (y, x) in um, or None and a doubt that says why."""
+    """Returns the pixel size (y, x) in um, or None and a warning that says why."""
     try:
         sizes = {size for size in map(_one_pixel_size, xml.scan_settings) if size is not None}
     except ValueError as error:
@@ -180,14 +179,14 @@ def pixel_size_um(xml: XmlIndex) -> tuple[tuple[float, float] | None, list[str]]
         listed = ", ".join(f"{y:g} x {x:g}" for y, x, _ in sorted(sizes))
         return None, [f"scanSettings disagree about the pixel size: {listed} um"]
     y, x, bare = sizes.pop()
-    doubts = []
+    warnings = []
     if not (_PLAUSIBLE_UM[0] <= min(y, x) and max(y, x) <= _PLAUSIBLE_UM[1]):
         unit = "no unit is stated, um is assumed" if bare else "as its unit says"
         size = "large" if max(y, x) > _PLAUSIBLE_UM[1] else "small"
-        doubts.append(f"the pixel size of {y:g} x {x:g} um is implausibly {size} ({unit})")
+        warnings.append(f"the pixel size of {y:g} x {x:g} um is implausibly {size} ({unit})")
     elif bare:
-        doubts.append(f"the pixel size of {y:g} x {x:g} has no unit, um is assumed")
-    return (y, x), doubts
+        warnings.append(f"the pixel size of {y:g} x {x:g} has no unit, um is assumed")
+    return (y, x), warnings
 
 
 def _one_pixel_size(settings: list[Param]) -> tuple[float, float, bool] | None:
@@ -210,7 +209,7 @@ def _length_um(settings: list[Param], code: str) -> tuple[float, bool] | None:
         return None
     if len({param.value for param in stated}) > 1:
         raise ValueError(f"both {stated[0].value[:40]!r} and {stated[1].value[:40]!r} are")
-    value, units = _number(stated[0].value), [stated[0].unit, _spelled(stated[0].unit_name)]
+    value, units = number_of(stated[0].value), [stated[0].unit, _spelled(stated[0].unit_name)]
     if not 0 < value < math.inf:
         raise ValueError(f"{stated[0].value[:40]!r} is not a positive number")
     known = {_UM_PER_UNIT[unit] for unit in units if unit in _UM_PER_UNIT}
@@ -225,11 +224,13 @@ def _spelled(unit: str) -> str:
     return unit.strip().lower().replace("metre", "meter").replace("μ", "µ").removesuffix("s")
 
 
-def _value(params: list[Param], code: str) -> str:
+def value_of(params: list[Param], code: str) -> str:
+    """Returns the first value stated for a code, "" where there is none."""
     return next((param.value for param in params if param.accession == code), "")
 
 
-def _number(text: str) -> float:
+def number_of(text: str) -> float:
+    """Reads a number, NaN where the text is none."""
     try:
         return float(text)
     except ValueError:
@@ -238,5 +239,5 @@ def _number(text: str) -> float:
 
 def stated_checksums(xml: XmlIndex) -> dict[str, str]:
     """Returns the checksums the XML states for the binary file, by hashlib's name."""
-    found = {name: _value(xml.file_content, code) for name, code in CHECKSUMS.items()}
+    found = {name: value_of(xml.file_content, code) for name, code in CHECKSUMS.items()}
     return {name: value.strip().lower() for name, value in found.items() if value.strip()}

@@ -7,7 +7,16 @@ import re
 
 import numpy as np
 
-from msi2he_jax.msi.imzml_template import COMPRESSIONS, DTYPE_NAMES, DTYPES, FIELDS, TAGS
+from msi2he_jax.msi.imzml_template import (
+    COMPRESSIONS,
+    DTYPE_NAMES,
+    DTYPES,
+    FIELDS,
+    LEVELS,
+    MS_LEVEL,
+    NOT_STATED,
+    TAGS,
+)
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,400}(\.[0-9]*)?([eE][+-]?[0-9]{1,4})?\s*", re.ASCII)
 
@@ -41,7 +50,8 @@ class XmlIndex:
         formats: Pairs (m/z, intensity) of array formats; column `format` of the table points here.
         file_content: Parameters of the whole file.
         scan_settings: Parameters of each scanSettings element.
-        spectrum_tags: Tags (mode, polarity) stated by spectra themselves, as `tag_of` names them.
+        others: int64 [K, 2], first byte and size of arrays that are neither m/z nor intensity.
+        other_names: What those arrays are called.
         declared_count: The spectrumList's own count, or None.
         scientific: Whether some integer was written in scientific notation.
     """
@@ -50,13 +60,23 @@ class XmlIndex:
     formats: list[tuple[ArrayFormat, ArrayFormat]]
     file_content: list[Param]
     scan_settings: list[list[Param]]
-    spectrum_tags: set[str]
+    others: np.ndarray
+    other_names: list[str]
     declared_count: int | None
     scientific: bool
 
     def column(self, name: str) -> np.ndarray:
         """Returns one column of the table, a view, int64 [N]."""
         return self.table[:, FIELDS.index(name)]
+
+    def tags(self, chosen: np.ndarray) -> set[str]:
+        """Returns the tags that some spectra state themselves.
+
+        Args:
+            chosen: int64 [n], rows of the table.
+        """
+        bits = int(np.bitwise_or.reduce(self.column("tags")[chosen], initial=0))
+        return {tag for i, tag in enumerate(TAGS.values()) if bits >> i & 1}
 
 
 def param(attributes: dict[str, str]) -> Param:
@@ -70,6 +90,27 @@ def tag_of(param: Param) -> str | None:
     if param.accession == "MS:1000128" and "positive" in param.name.lower():
         return "positive"
     return TAGS.get(param.accession)
+
+
+def tag_bits(params: list[Param]) -> int:
+    """Returns which of `TAGS` are stated, one bit each, in their order."""
+    stated = {tag_of(param) for param in params}
+    return sum(1 << i for i, tag in enumerate(TAGS.values()) if tag in stated)
+
+
+def ms_level(params: list[Param]) -> int:
+    """Returns the MS level: its number, `MSN` for one above 1 without a number, or `NOT_STATED`."""
+    for each in params:
+        if each.accession == MS_LEVEL and each.value.isascii() and each.value.isdigit():
+            return min(int(each.value[:9]), 99)
+    stated = {LEVELS[each.accession] for each in params if each.accession in LEVELS}
+    return min(stated, default=NOT_STATED)
+
+
+def array_name(params: list[Param]) -> str:
+    """Returns what an array calls itself, such as "charge array"; "" where it does not."""
+    names = [each.name.strip() for each in params if each.name.strip().endswith("array")]
+    return next((name[:80] for name in names if name.isprintable()), "")
 
 
 def one_value(params: list[Param], code: str) -> str | None:

@@ -16,6 +16,9 @@ from msi2he_jax.msi.mapped_file import MappedFile
 POSITION_X, POSITION_Y, POSITION_Z = "IMS:1000050", "IMS:1000051", "IMS:1000052"
 OFFSET, LENGTH, ENCODED = "IMS:1000102", "IMS:1000103", "IMS:1000104"
 MZ_ARRAY, INTENSITY_ARRAY = "MS:1000514", "MS:1000515"
+MS_LEVEL = "MS:1000511"
+NOT_STATED, MSN = 0, -1  # Levels that are no number.
+LEVELS = {"MS:1000579": 1, "MS:1000580": MSN}
 DTYPES = {
     "MS:1000519": "<i4",
     "MS:1000521": "<f4",
@@ -37,7 +40,7 @@ DTYPE_NAMES = {
 COMPRESSIONS = {"MS:1000576": False, "MS:1000574": True}
 FIELDS = (
     *("x", "y", "z", "mz_offset", "mz_length", "mz_encoded"),
-    *("intensity_offset", "intensity_length", "intensity_encoded", "format"),
+    *("intensity_offset", "intensity_length", "intensity_encoded", "level", "tags", "format"),
 )
 ABSENT = -(2**62)
 _BATCH = 4096
@@ -52,16 +55,21 @@ _TAG = re.compile(rb"<[^<>]*>")
 _ATTRIBUTE = re.compile(rb'\b([\w:.-]+)="([^"<&]*)"')
 _ANY = rb"[\t\r\n\x20\x21\x23-\x25\x27-\x3b\x3d-\x7f]*"  # what needs no decoding; no quote, & or <
 _CAPTURE = rb"(-?[0-9]{1,15})"
-_MEANINGFUL = frozenset((*DTYPES, *COMPRESSIONS, *TAGS, MZ_ARRAY, INTENSITY_ARRAY))
+_MEANINGFUL = frozenset(
+    (*DTYPES, *COMPRESSIONS, *TAGS, *LEVELS, MS_LEVEL, MZ_ARRAY, INTENSITY_ARRAY)
+)
 
 
 @dataclasses.dataclass
 class Template:
-    """A regular expression for spectra of one form, and which table column each group fills."""
+    """A regular expression for spectra of one form, and which table column each group fills.
+
+    All other columns are as in `row`, that of the spectrum it was made from.
+    """
 
     pattern: re.Pattern
     columns: list[int]
-    format_number: int
+    row: np.ndarray
 
     def take(self, file: MappedFile, position: int, rows: array) -> tuple[int, int]:
         """Matches spectra back to back from `position`, appends their rows."""
@@ -81,9 +89,7 @@ class Template:
 
     def rows(self, found: list[tuple[bytes, ...]]) -> np.ndarray:
         """Returns what the groups of several matches say, int64 [n, len(FIELDS)]."""
-        rows = np.full((len(found), len(FIELDS)), ABSENT, np.int64)
-        rows[:, FIELDS.index("z")] = 1
-        rows[:, FIELDS.index("format")] = self.format_number
+        rows = np.tile(self.row, (len(found), 1))
         rows[:, self.columns] = np.array(found, np.bytes_).astype(np.int64)
         return rows
 
@@ -107,12 +113,11 @@ def make_template(raw: bytes, kinds: list[str], row: array) -> Template | None:
         pieces.append(_tag_pattern(tag.group(), kinds[max(arrays - 1, 0) : arrays], columns))
         position = tag.end()
     pieces.append(re.escape(raw[position:]))
-    expected = {
-        FIELDS.index(name) for name in FIELDS if not name.endswith(("z", "encoded", "format"))
-    }
+    expected = {FIELDS.index(name) for name in FIELDS if name in "xy" or "_" in name}
+    expected -= {FIELDS.index(name) for name in FIELDS if name.endswith("encoded")}
     if arrays != 2 or len(set(columns)) != len(columns) or not expected <= set(columns):
         return None
-    template = Template(re.compile(b"".join(pieces)), columns, row[-1])
+    template = Template(re.compile(b"".join(pieces)), columns, np.array(row, np.int64))
     if template.pattern.groups != len(columns):
         return None
     found = template.pattern.fullmatch(raw)

@@ -23,10 +23,12 @@ from msi2he_jax.msi.imzml_params import (
     Param,
     XmlIndex,
     array_format,
+    array_name,
     integer,
+    ms_level,
     one_value,
     param,
-    tag_of,
+    tag_bits,
 )
 from msi2he_jax.msi.imzml_template import (
     ABSENT,
@@ -79,7 +81,7 @@ class _Reader:
         self.groups: dict[str, list[Param]] = {}
         self.file_content: list[Param] = []
         self.scan_settings: list[list[Param]] = []
-        self.tags: set[str] = set()
+        self.others, self.other_names = array("q"), set()
         self.declared: int | None = None
         self.scientific = False
         self.stack: list[tuple[str, list[Param]]] = []
@@ -116,7 +118,8 @@ class _Reader:
             formats=list(self.formats),
             file_content=self.file_content,
             scan_settings=self.scan_settings,
-            spectrum_tags=self.tags,
+            others=np.frombuffer(self.others, np.int64).reshape(-1, 2),
+            other_names=sorted(self.other_names),
             declared_count=self.declared,
             scientific=self.scientific,
         )
@@ -264,7 +267,6 @@ class _Reader:
         self.arrays.append((kind, params))
 
     def _end_spectrum(self, params: list[Param]) -> None:
-        self.tags.update(tag for tag in map(tag_of, params) if tag)
         row = [self._integer(params, code) for code in (POSITION_X, POSITION_Y)]
         row.append(self._integer(params, POSITION_Z, 1))
         formats = []
@@ -274,7 +276,21 @@ class _Reader:
             row.append(self._integer(array, ENCODED, ABSENT))
             with self._blaming(f"{name} array"):
                 formats.append(array_format(array))
+        row += [ms_level(params), tag_bits(params)]
         self.rows.extend([*row, self._format_number(tuple(formats))])
+        self._add_others()
+
+    def _add_others(self) -> None:
+        """Notes where arrays lie that are not read; what is not said of them is let pass."""
+        for params in [params for kind, params in self.arrays if kind == "other"]:
+            with contextlib.suppress(ValueError):
+                offset, length, size = (
+                    integer(one_value(params, code) or "0") for code in (OFFSET, LENGTH, ENCODED)
+                )
+                size = size or length * _item_bytes(params)
+                if offset > 0 and size > 0:
+                    self.others.extend([offset, size])
+                    self.other_names.add(array_name(params) or "an array without a name")
 
     def _one_array(self, kind: str, name: str) -> list[Param]:
         found = [params for each, params in self.arrays if each == kind]
@@ -307,6 +323,11 @@ class _Reader:
         except ValueError as error:
             where = f"spectrum {self._spectrum()}, {part}"
             raise InputError(self.path, where, *error.args) from error
+
+
+def _item_bytes(params: list[Param]) -> int:
+    found = array_format(params)
+    return np.dtype(found.by_code or found.by_name).itemsize
 
 
 _NAMES = {

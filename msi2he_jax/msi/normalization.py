@@ -54,7 +54,7 @@ def spectrum_sizes(
     sizes = np.concatenate(sizes)
     if kind == "reference" and len(sizes) == imzml.n and not sizes.any():
         why = f"no spectrum has signal within {reference_ppm:g} ppm of m/z {reference_mz:g}"
-        raise InputError(imzml.path, "normalization", why, "name another reference ion")
+        raise InputError(imzml.path, "normalization", why, "name another ion: --reference_mz")
     return sizes
 
 

@@ -7,14 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.msi.axes import MassAxis, estimate_axis_step_ppm, mass_axis
+from msi2he_jax.msi.axes import (
+    MassAxis,
+    estimate_axis_step_ppm,
+    ion_scatter_ppm,
+    mass_axis,
+    sample_indices,
+    scatter_bins,
+)
 from msi2he_jax.msi.images import ion_images, normalize, tic_image, tic_is_meaningful
 from msi2he_jax.msi.imzml import Imzml
 from msi2he_jax.msi.peaks import Peaks, pick_peaks
 from msi2he_jax.msi.spectra import summed_spectrum
 
-OWN_PEAKS = 50
+OWN_PEAKS, STRONG_IONS = 50, 200
 BINS_PER_WINDOW = 3.0
+_SCATTERS_PER_WINDOW = 2.5  # Of a normal distribution 99 % lie within.
 
 
 def named_ion_images(imzml: Imzml, mz: Sequence[float], ion_ppm: float | None = None) -> np.ndarray:
@@ -23,7 +31,8 @@ def named_ion_images(imzml: Imzml, mz: Sequence[float], ion_ppm: float | None = 
     Args:
         imzml: An open file.
         mz: K ions.
-        ion_ppm: Half width of the window, ppm; None takes three bins of the file's own axis.
+        ion_ppm: Half width of the window, ppm; None takes 2.5 times the scatter of an ion's m/z in
+            centroid spectra, else three bins of the file's own axis.
 
     Returns:
         `[H, W, K]` float32, intensities as measured.
@@ -36,7 +45,7 @@ def named_ion_images(imzml: Imzml, mz: Sequence[float], ion_ppm: float | None = 
         if not axis.mz[0] <= value <= axis.mz[-1]:
             why = f"m/z {value:g} is outside the file's {axis.mz[0]:.4f} to {axis.mz[-1]:.4f}"
             raise InputError(imzml.path, "--ions", why)
-    ppm = float(ion_ppm or BINS_PER_WINDOW * axis.step)
+    ppm = float(ion_ppm or _half_window_ppm(imzml, axis))
     order = np.argsort(mz)
     ions = np.asarray(mz, np.float64)[order]
     images = ion_images(imzml, Peaks(ions, ions, ions, np.ones(len(ions))), axis, window=ppm)
@@ -47,14 +56,37 @@ def named_ion_images(imzml: Imzml, mz: Sequence[float], ion_ppm: float | None = 
     return images[..., np.argsort(order)]
 
 
+def _half_window_ppm(imzml: Imzml, axis: MassAxis) -> float:
+    scatter = ion_scatter_ppm(imzml)
+    return BINS_PER_WINDOW * axis.step if scatter is None else _SCATTERS_PER_WINDOW * scatter
+
+
 def own_axis(imzml: Imzml) -> MassAxis:
-    """Returns a mass axis over a file's range, as fine as its points lie.
+    """Returns a mass axis over a file's range, as fine as its points lie or its ions scatter.
 
     Args:
         imzml: An open file.
     """
     low, high = imzml.mz_range
     return mass_axis("ppm", mz_min=low, mz_max=high, step=estimate_axis_step_ppm(imzml))
+
+
+def strong_ions(imzml: Imzml, *, count: int = STRONG_IONS) -> np.ndarray:
+    """Finds the strongest ions of a centroid file's sampled spectra, to compare files by.
+
+    Args:
+        imzml: An open file.
+        count: Most ions.
+
+    Returns:
+        m/z, float64 [K], increasing; none where the m/z of ions do not scatter.
+    """
+    scatter = ion_scatter_ppm(imzml)
+    if scatter is None:
+        return np.zeros(0)
+    axis, sampled = own_axis(imzml), sample_indices(imzml)
+    spectrum = summed_spectrum(imzml, axis, method="sum", pixels=sampled)
+    return pick_peaks(axis, spectrum, count=count, smooth_bins=scatter_bins(axis, scatter)).mz
 
 
 def own_peak_images(imzml: Imzml, *, count: int = OWN_PEAKS) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +100,8 @@ def own_peak_images(imzml: Imzml, *, count: int = OWN_PEAKS) -> tuple[np.ndarray
         `[H, W, K]` float32 and their m/z `[K]` float64, increasing.
     """
     axis = own_axis(imzml)
-    peaks = pick_peaks(axis, summed_spectrum(imzml, axis), count=count)
+    smooth = scatter_bins(axis, ion_scatter_ppm(imzml))
+    peaks = pick_peaks(axis, summed_spectrum(imzml, axis), count=count, smooth_bins=smooth)
     kind = "tic" if tic_is_meaningful(imzml) else "none"
     images = normalize(ion_images(imzml, peaks, axis), tic_image(imzml), imzml.mask, kind)
     order = np.argsort(peaks.mz)

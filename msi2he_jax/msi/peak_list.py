@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.io_safety import LIMITS, atomic_file, csv_errors, existing_file
+from msi2he_jax.io_safety import LIMITS, csv_errors, existing_file
 from msi2he_jax.msi.axes import MassAxis
 from msi2he_jax.msi.peaks import Peaks
+from msi2he_jax.tables import unmarked, write_table
 
 COLUMNS = ("mz", "lower", "upper", "height", "name")
 _MOST_MZ = 1e7
 _SAME_ION_PPM = 0.1
+# Empty cells, comments (in quotes, where a spreadsheet saved them), a spreadsheet's `sep=;`.
+_SAYS_NOTHING = re.compile(r'[\s";,]*|[\s"]*#.*|"?sep=.?"?[\s;,]*')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,7 +84,7 @@ def read_peak_list(path: str | os.PathLike, *, max_fdr: float | None = None) -> 
     elif max_fdr is None:
         rows = [_plain_row(path, number, line) for number, line in lines]
     else:
-        raise InputError(path, "fdr", "there is no such column", "leave out the limit")
+        raise InputError(path, "fdr", "there is no such column", "leave out --max_fdr")
     if not rows:
         why = "holds no m/z" if max_fdr is None else f"no annotation has fdr up to {max_fdr}"
         raise InputError(path, "", why)
@@ -105,10 +108,7 @@ def write_peak_list(path: str | os.PathLike, peaks: Peaks, names: Sequence[str] 
     rows = [[repr(float(value)) for value in row] for row in zip(*columns, strict=True)]
     if names:
         rows = [[*row, name] for row, name in zip(rows, names, strict=True)]
-    with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS if names else COLUMNS[:-1])
-        writer.writerows(rows)
+    write_table(path, COLUMNS if names else COLUMNS[:-1], rows)
 
 
 def peaks_at(
@@ -184,7 +184,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     if "\0" in text:
         raise InputError(path, "", "is not a text file", "save the table as CSV")
     numbered = enumerate(text.splitlines(), start=1)
-    return [(n, line) for n, line in numbered if not re.fullmatch(r'[\s";,]*|\s*#.*', line)]
+    return [(n, line) for n, line in numbered if not _SAYS_NOTHING.fullmatch(line)]
 
 
 def _is_header(line: str) -> bool:
@@ -214,9 +214,9 @@ def _table_rows(path: Path, lines: list[tuple[int, str]], max_fdr: float | None)
         hint = "name the column mz, or give one m/z per line without a header"
         raise InputError(path, f"line {lines[0][0]}", f"{header[:60]!r} has no column mz", hint)
     if max_fdr is not None and "fdr" not in columns:
-        raise InputError(path, "fdr", "there is no such column", "leave out the limit")
+        raise InputError(path, "fdr", "there is no such column", "leave out --max_fdr")
     for cells in table:
-        row = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
+        row = dict(zip(columns, (unmarked(cell.strip()) for cell in cells), strict=False))
         fdr = _number(row.get("fdr", ""), decimal)
         if max_fdr is None or (fdr is not None and fdr <= max_fdr):
             yield _table_row(path, lines[table.line_num - 1][0], row, decimal)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.signal
+from scipy import ndimage
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.axes import MassAxis
@@ -42,6 +43,7 @@ def pick_peaks(
     spectrum: np.ndarray,
     *,
     count: int,
+    smooth_bins: float = 0.0,
     min_separation_ppm: float = 0.0,
     prominence: float = 0.0,
     min_snr: float = 0.0,
@@ -62,6 +64,9 @@ def pick_peaks(
         axis: M bins.
         spectrum: float64 [M].
         count: How many; fewer are returned where there are fewer.
+        smooth_bins: Standard deviation of a Gaussian that the spectrum is smoothed by first, bins,
+            so that chance does not split an ion whose m/z scatter over several bins; heights are
+            then of the smoothed spectrum.
         min_separation_ppm: A peak closer than this to a taller one is left out.
         prominence: Least prominence, as `scipy.signal.peak_prominences` measures it, as a fraction
             (0 to 1) of the peak's own height; a summed spectrum has no unit to state it in. 0.5
@@ -84,6 +89,8 @@ def pick_peaks(
     if spectrum.shape != axis.mz.shape:
         why = f"has {spectrum.size} values for {len(axis.mz)} bins"
         raise InputError("peaks", "summed spectrum", why)
+    if smooth_bins > 0:
+        spectrum = ndimage.gaussian_filter1d(spectrum, smooth_bins, mode="constant")
     apex, lower, upper = _local_maxima(spectrum)
     allowed = _not_near(axis.mz[apex], exclude, exclude_ppm)
     if deisotope:

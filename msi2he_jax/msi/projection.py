@@ -113,6 +113,24 @@ def place_by_neighbours(pixels: np.ndarray, known: np.ndarray, embedding: np.nda
     return np.einsum("nk,nkc->nc", weight, embedding[index].astype(np.float64))
 
 
+def component_images(images: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:
+    """Returns the leading principal components of ion images, for arithmetic and not for the eye.
+
+    Args:
+        images: [H, W, K], finite.
+        mask: bool [H, W]; only these pixels are used, each ion brought to mean 0 and variance 1.
+        count: Number of components.
+
+    Returns:
+        float32 [H, W, count]; 0 outside the mask, and in components beyond the data's rank.
+    """
+    found = np.zeros((*mask.shape, count), np.float32)
+    if mask.any():
+        pixels = _standardize(images[mask].astype(np.float64))
+        found[mask] = principal_components(pixels, count)
+    return found
+
+
 def principal_components(pixels: np.ndarray, count: int) -> np.ndarray:
     """Projects centred pixels on their leading principal axes, through the Gram matrix.
 

@@ -102,7 +102,7 @@ def treat(imzml: Imzml, treatment: Treatment) -> Imzml:
         kind = "single channels" if is_discrete(imzml) else "centroid spectra"
         if imzml.spectrum_type is None and not is_discrete(imzml):
             kind = "spectra that are not known to be profiles"
-        hint = "leave smoothing and baseline at none"
+        hint = "--smoothing=none --baseline=none"
         raise InputError(imzml.path, name, f"needs profile spectra, the file holds {kind}", hint)
     if treatment.baseline == "snip":
         _pybaselines()

@@ -242,7 +242,12 @@ def fit_umap(drawn: np.ndarray, *, seed: int = 0) -> UmapModel:
         InputError: fewer than 16 pixels, which UMAP cannot embed.
     """
     if len(drawn) < _FEWEST_FOR_UMAP:
-        raise InputError("view", "pixels", f"{len(drawn)} are too few for UMAP", "use pca")
+        raise InputError(
+            "view",
+            "pixels",
+            f"{len(drawn)} are too few for UMAP",
+            "take pca: --view, or the manifest's column view",
+        )
     drawn = drawn[draw_rows(len(drawn), _UMAP_MOST_PX, seed)]
     mean, std = drawn.mean(axis=0, dtype=np.float64), drawn.std(axis=0, dtype=np.float64)
     std = np.where(std > 1e-6 * np.maximum(np.abs(mean), 1e-300), std, 1.0)
@@ -292,7 +297,7 @@ def fit_view(method: str, gram: GramSum, drawn: np.ndarray, *, seed: int = 0) ->
         InputError: t-SNE, which has no map for new pixels, or an unknown method.
     """
     if method == "tsne":
-        hint = "fit pca or umap, or make t-SNE views sample by sample"
+        hint = "fit --view=pca or umap, or --view_fit=sample"
         raise InputError("view", "method", "t-SNE cannot be applied to new pixels", hint)
     if method not in ("pca", "umap"):
         raise InputError("view", "method", f"is {method!r}", "one of pca, umap")

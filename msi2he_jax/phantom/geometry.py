@@ -1,14 +1,13 @@
-"""Where MSI pixels lie on the slide: the known affine and warp, the measured region, landmarks."""
+"""Where MSI pixels lie on the slide: the known affine and warp, and landmarks."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import numpy as np
-from scipy import ndimage
 
 from msi2he_jax.phantom.textures import Canvas, smooth_noise
-from msi2he_jax.registration.transforms import Displacement, apply_transform, compose, from_parts
+from msi2he_jax.registration.transforms import Displacement, Transform, from_parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,47 +26,6 @@ class Raster:
     def size_um(self) -> np.ndarray:
         """Extent `[2]` float64 (y, x), um."""
         return np.asarray(self.shape) * np.asarray(self.um)
-
-
-@dataclasses.dataclass(frozen=True)
-class Truth:
-    """The map of MSI points onto the slide: histology = matrix * msi + displacement(msi).
-
-    Attributes:
-        matrix: `[3, 3]` float64, acting on (y, x, 1), um.
-        displacement: What the matrix leaves over, on MSI positions, or None.
-    """
-
-    matrix: np.ndarray
-    displacement: Displacement | None
-
-    def to_histology(self, points_yx: np.ndarray) -> np.ndarray:
-        """Maps points.
-
-        Args:
-            points_yx: `[..., 2]` float, MSI (y, x), um.
-
-        Returns:
-            `[..., 2]` float64, histology (y, x), um.
-        """
-        return apply_transform(self.matrix, self.displacement, points_yx)
-
-    def rebased(self, corner_yx_um: np.ndarray) -> Truth:
-        """The same map for MSI coordinates that start at another corner.
-
-        Args:
-            corner_yx_um: `[2]` float (y, x), the new origin in the old coordinates, um.
-
-        Returns:
-            The map of the new coordinates.
-        """
-        corner = np.asarray(corner_yx_um, np.float64)
-        matrix = compose(self.matrix, from_parts(np.eye(2), corner))
-        field = self.displacement
-        if field is not None:
-            axes = field.y_um - corner[0], field.x_um - corner[1]
-            field = Displacement(*axes, field.disp_um)
-        return Truth(matrix, field)
 
 
 def tissue_radius_um(raster: Raster, warp_um: float) -> float:
@@ -104,7 +62,7 @@ def draw_truth(
     *,
     mirrored: bool,
     warp_um: float,
-) -> Truth:
+) -> Transform:
     """Draws an affine (any angle, small scale and shear) and a smooth warp.
 
     Args:
@@ -125,7 +83,7 @@ def draw_truth(
     linear = turn @ flip @ shear @ stretch
     offset = np.asarray(center_yx) - linear @ (0.5 * raster.size_um)
     offset += rng.uniform(-0.5, 0.5, 2) * raster.um
-    return Truth(from_parts(linear, offset), _draw_warp(rng, raster, warp_um))
+    return Transform(from_parts(linear, offset), _draw_warp(rng, raster, warp_um))
 
 
 def _draw_warp(rng, raster: Raster, warp_um: float) -> Displacement | None:
@@ -143,41 +101,6 @@ def _draw_warp(rng, raster: Raster, warp_um: float) -> Displacement | None:
     flat *= warp_um / np.linalg.norm(flat, axis=1).max()
     pad = 2.0 * step
     return Displacement(y[:, 0] - pad, x[0] - pad, flat.reshape(field.shape))
-
-
-def draw_measured(rng: np.random.Generator, tissue: np.ndarray) -> np.ndarray:
-    """Draws which positions were measured: a rectangle around the tissue, with parts missing.
-
-    Args:
-        rng: Source of randomness.
-        tissue: `[H, W]` bool, tissue on the raster.
-
-    Returns:
-        `[H, W]` bool.
-    """
-    near = ndimage.binary_dilation(tissue, iterations=2)
-    rows, columns = np.nonzero(near.any(1))[0], np.nonzero(near.any(0))[0]
-    measured = np.zeros_like(tissue)
-    measured[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
-    for corner in range(4):
-        size = rng.uniform(0.15, 0.5, 2) * rng.integers(0, 2)
-        _cut_corner(measured, near, (rows, columns), corner, size)
-    late_line = rng.integers(rows[0], rows[-1] + 1)
-    start = slice(columns[0], columns[0] + rng.integers(2, 8))
-    measured[late_line, start] &= near[late_line, start]
-    return measured & (rng.random(tissue.shape) >= 0.003)
-
-
-def _cut_corner(measured, near, span, corner: int, size: np.ndarray) -> None:
-    """Leaves out a triangle at a corner of the rectangle where there is no tissue."""
-    rows, columns = span
-    y = np.arange(measured.shape[0])[:, None] - rows[0]
-    x = np.arange(measured.shape[1])[None, :] - columns[0]
-    height, width = rows[-1] - rows[0], columns[-1] - columns[0]
-    y = height - y if corner & 1 else y
-    x = width - x if corner & 2 else x
-    outside = y / (size[0] * height + 1e-9) + x / (size[1] * width + 1e-9) < 1.0
-    measured[outside & ~near] = False
 
 
 def draw_points(rng: np.random.Generator, allowed: np.ndarray, count: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-_MASS_DA = {
+MASS_DA = {
     "C": 12.0,
     "H": 1.00782503207,
     "N": 14.0030740048,
@@ -18,7 +18,7 @@ _MASS_DA = {
     "S": 31.972071,
     "Cl": 34.96885268,
 }
-_ELECTRON_DA = 0.00054857990946
+ELECTRON_DA = 0.00054857990946
 _ISOTOPE_DA = 1.0033548378
 
 # Affinity to stroma, adipose, epithelium, tumour, necrosis, vessel, lumen, immune; then to glass.
@@ -41,6 +41,8 @@ AFFINITIES = {
     "matrix": (1.20, 0.25, 0.45, 0.40, 0.60, 1.00, 0.30, 0.40, 0.012),
     "blood": (0.40, 0.20, 0.45, 0.50, 1.00, 1.50, 0.80, 0.55, 0.012),
     "background": (0.35, 0.50, 0.32, 0.30, 0.35, 0.35, 0.60, 0.32, 1.000),
+    "salt": (0.12, 0.12, 0.12, 0.12, 0.12, 0.12, 0.12, 0.12, 0.080),
+    "coating": (0.30, 0.45, 0.28, 0.26, 0.30, 0.30, 0.50, 0.28, 1.000),
 }
 
 _FORMULAE = {
@@ -155,6 +157,6 @@ def affinity_matrix(ions: tuple[Ion, ...]) -> np.ndarray:
 
 def _lipid_mz(kind: str, carbons: int, bonds: int) -> float:
     """Deprotonated, or with chloride for the classes that hardly lose a proton."""
-    neutral = sum(_MASS_DA[e] * n for e, n in _FORMULAE[kind](carbons, bonds).items())
-    change = _MASS_DA["Cl"] if kind in _CHLORIDE else -_MASS_DA["H"]
-    return round(neutral + change + _ELECTRON_DA, 4)
+    neutral = sum(MASS_DA[e] * n for e, n in _FORMULAE[kind](carbons, bonds).items())
+    change = MASS_DA["Cl"] if kind in _CHLORIDE else -MASS_DA["H"]
+    return round(neutral + change + ELECTRON_DA, 4)

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 from scipy import ndimage
 
-from msi2he_jax.phantom.geometry import Raster, Truth
+from msi2he_jax.phantom.geometry import Raster
 from msi2he_jax.phantom.ions import Ion, affinity_matrix
 from msi2he_jax.phantom.textures import Canvas, smooth_noise
-from msi2he_jax.registration.transforms import warp_image
+from msi2he_jax.registration.transforms import Transform
 
 _OVERSAMPLE = 3
 _SMOOTH_MAPS = 3
@@ -23,10 +23,12 @@ class Chemistry:
     Attributes:
         mixing: `[L + 1, K]` float64, intensity (counts) per abundance; the last row is glass.
         gradients: `[3, K]` float64, log change of each ion along three smooth maps of the section.
+        rim: `[K]` float64, intensity (counts) on the rim of the tissue beyond the mixing, if any.
     """
 
     mixing: np.ndarray
     gradients: np.ndarray
+    rim: np.ndarray | None = None
 
 
 def draw_chemistry(rng: np.random.Generator, ions: tuple[Ion, ...]) -> Chemistry:
@@ -51,10 +53,11 @@ def patient_chemistry(rng: np.random.Generator, cohort: Chemistry) -> Chemistry:
     """Draws a patient's variation of the cohort's chemistry."""
     rows, count = cohort.mixing.shape
     factor = np.exp(rng.normal(0, 0.22, count) + rng.normal(0, 0.10, (rows, count)))
-    return Chemistry(cohort.mixing * factor, cohort.gradients)
+    rim = None if cohort.rim is None else cohort.rim * factor.mean(axis=0)
+    return Chemistry(cohort.mixing * factor, cohort.gradients, rim)
 
 
-def sample_latents(latents: np.ndarray, um_per_px: float, truth: Truth, raster: Raster, psf_px):
+def sample_latents(latents: np.ndarray, um_per_px: float, truth: Transform, raster: Raster, psf_px):
     """Looks at the slide's abundance maps through the MSI probe.
 
     Args:
@@ -67,11 +70,9 @@ def sample_latents(latents: np.ndarray, um_per_px: float, truth: Truth, raster: 
     Returns:
         `[H, W, L]` float32 in [0, 1].
     """
-    fine = warp_image(
+    fine = truth.warp(
         latents,
         source_um_per_px=um_per_px,
-        matrix_out_to_source=truth.matrix,
-        displacement=truth.displacement,
         out_shape=tuple(n * _OVERSAMPLE for n in raster.shape),
         out_um_per_px=np.asarray(raster.um) / _OVERSAMPLE,
     )
@@ -89,14 +90,19 @@ def clean_images(
 
     Args:
         rng: Source of randomness, for the smooth gradients.
-        abundance: `[H, W, L]` float32 in [0, 1]; what is missing to 1 is glass.
+        abundance: `[H, W, L]` float32 in [0, 1]; what is missing to 1 is glass. With a map of the
+            rim behind them, `[H, W, L + 1]`, where the chemistry has a rim.
         chemistry: The mixing.
 
     Returns:
         `[H, W, K]` float32, expected counts.
     """
+    rim = np.zeros((1, 1, 1), np.float32)
+    if chemistry.rim is not None:
+        abundance, rim = abundance[..., :-1], abundance[..., -1:] * chemistry.rim
     glass = np.clip(1.0 - abundance.sum(axis=-1, keepdims=True), 0.0, 1.0)
     images = np.concatenate([abundance, glass], axis=-1) @ chemistry.mixing.astype(np.float32)
+    images = images + rim.astype(np.float32)
     grid = Canvas(abundance.shape[:2], 1.0)
     scale = max(abundance.shape[:2]) / 2.5
     maps = np.stack([smooth_noise(rng, grid, scale) for _ in range(_SMOOTH_MAPS)], axis=-1)

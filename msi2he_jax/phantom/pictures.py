@@ -8,20 +8,29 @@ molecules and are no diagnosis.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.histology import Histology, read_histology, resample_area, tissue_mask
+from msi2he_jax.histology import (
+    Histology,
+    NoPixelSize,
+    read_histology,
+    resample_area,
+    slide_um_per_px,
+    tissue_mask,
+)
 from msi2he_jax.phantom import geometry, tissue
-from msi2he_jax.phantom.section import Slide
+from msi2he_jax.phantom.outlines import Shape, outline
+from msi2he_jax.phantom.slide import Slide
 from msi2he_jax.phantom.staining import EOSIN, HAEMATOXYLIN
 from msi2he_jax.phantom.textures import Canvas, smooth_noise
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".svs")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".svs", ".btf", ".tf8", ".ndpi", ".scn")
+SUFFIXES += (".mrxs", ".vms", ".bif", ".svslide")
 # Typical relative (haematoxylin, eosin) of each tissue compartment; 1 = the picture's darkest.
 _ANCHORS = {
     "stroma": (0.22, 0.62),
@@ -145,13 +154,11 @@ def _at_scale(path: Path, um_per_px: float, side: int) -> np.ndarray:
 
 def _read(path: Path, um_per_px: float) -> Histology:
     """By the file's own pixel size where it states one, else as if it had the wanted one."""
-    if path.suffix.lower() in (".tif", ".tiff", ".svs"):
-        try:
-            return read_histology(path, target_um_per_px=um_per_px)
-        except InputError as error:
-            if error.field != "histology_um_per_px":
-                raise
-    return read_histology(path, um_per_px)
+    try:
+        own = slide_um_per_px(path)
+    except NoPixelSize:
+        own = um_per_px
+    return read_histology(path, own, target_um_per_px=um_per_px)
 
 
 def _picture(path: Path, pixels: np.ndarray, mask: np.ndarray, um_per_px: float) -> Picture:
@@ -187,14 +194,19 @@ def soft_compartments(
 
 
 def cut_sections(
-    rng: np.random.Generator, picture: Picture, count: int, *, um_per_px: float, radius_um: float
+    rng: np.random.Generator,
+    picture: Picture,
+    shapes: Sequence[Shape],
+    *,
+    um_per_px: float,
+    radius_um: float,
 ) -> Iterator[tuple[Slide, dict]]:
     """Cuts round pieces from different places of one picture and lays each on glass.
 
     Args:
         rng: Source of randomness.
         picture: The picture.
-        count: How many sections.
+        shapes: The outlines of the sections.
         um_per_px: Pixel size, um.
         radius_um: Radius of a piece, um.
 
@@ -204,13 +216,13 @@ def cut_sections(
     side = int(np.ceil(2.0 * radius_um / um_per_px))
     share = _core_share(picture.mask, side)
     share[share < _LEAST_IN_PIECE] = -np.inf
-    for _ in range(count):
+    for shape in shapes:
         row, column = _best_corner(rng, share, side)
         window = slice(row, row + side), slice(column, column + side)
         turn = int(rng.integers(8))
         facts = {"source": picture.path.name, "crop_xywh": [column, row, side, side]}
         parts = [_turned(a[window], turn) for a in (picture.pixels, picture.abundance)]
-        slide = _on_glass(rng, *parts, picture.glass_rgb, um_per_px, radius_um)
+        slide = _on_glass(rng, *parts, picture.glass_rgb, um_per_px, radius_um, shape)
         yield slide, facts | {"turned_90": turn % 4, "flipped": turn >= 4}
 
 
@@ -243,7 +255,9 @@ def _turned(array: np.ndarray, turn: int) -> np.ndarray:
     return turned[:, ::-1] if turn >= 4 else turned
 
 
-def _on_glass(rng, pixels, abundance, glass_rgb, um_per_px: float, radius_um: float) -> Slide:
+def _on_glass(
+    rng, pixels, abundance, glass_rgb, um_per_px: float, radius_um: float, shape: Shape
+) -> Slide:
     """Lays the round part of a crop on an empty slide, off-tissue pixels left out."""
     canvas, center = geometry.draw_canvas(rng, radius_um, um_per_px)
     corner = tuple(round((c - radius_um) / um_per_px) for c in center)
@@ -252,7 +266,7 @@ def _on_glass(rng, pixels, abundance, glass_rgb, um_per_px: float, radius_um: fl
         for c, n, s in zip(corner, canvas.shape, pixels.shape, strict=False)
     )
     part = tuple(slice(i.start - c, i.stop - c) for i, c in zip(inside, corner, strict=True))
-    piece = tissue.outline(rng, canvas, center, radius_um)
+    piece = outline(rng, canvas, center, radius_um, shape)
     maps = np.zeros((*canvas.shape, abundance.shape[-1]), np.float32)
     maps[inside] = abundance[part]
     maps *= piece[..., None]

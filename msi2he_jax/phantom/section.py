@@ -6,39 +6,16 @@ import dataclasses
 
 import numpy as np
 
-from msi2he_jax.phantom import geometry, molecules, noise
-from msi2he_jax.phantom.geometry import Raster, Truth
-from msi2he_jax.phantom.tissue import COMPARTMENTS
+from msi2he_jax.phantom import geometry, molecules, noise, regions, surroundings
+from msi2he_jax.phantom.geometry import Raster
+from msi2he_jax.phantom.hardness import NONE, Hardness
+from msi2he_jax.phantom.slide import Slide
 from msi2he_jax.registration.landmarks import Landmarks
-from msi2he_jax.registration.transforms import warp_image
+from msi2he_jax.registration.transforms import Transform
 
-
-@dataclasses.dataclass(frozen=True)
-class Slide:
-    """A slide image and what is known of it.
-
-    Attributes:
-        pixels: `[h, w, 3]` uint8 sRGB.
-        um_per_px: Pixel size, um.
-        abundance: `[h, w, L]` float32 in [0, 1], share of each tissue compartment; 0 on glass.
-        center_yx: Centre of the circle that holds the tissue (y, x), um.
-    """
-
-    pixels: np.ndarray
-    um_per_px: float
-    abundance: np.ndarray
-    center_yx: tuple[float, float]
-
-    @property
-    def mask(self) -> np.ndarray:
-        """Tissue, `[h, w]` bool."""
-        return self.abundance.sum(axis=-1) > 0.5
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Strongest compartment, `[h, w]` uint8, index into COMPARTMENTS (0 = glass)."""
-        strongest = self.abundance.argmax(axis=-1) + 1
-        return np.where(self.mask, strongest, 0).astype(np.uint8)
+_WORST_PSF_PX = 2.4
+_MORE_WARP_PX = 4.0
+_MOST_WARP = 12.0  # The warp stays below this part of the stage.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +33,7 @@ class Section:
     """
 
     slide: Slide
-    truth: Truth
+    truth: Transform
     positions_xy: np.ndarray
     intensity: np.ndarray
     shift_ppm: np.ndarray
@@ -87,16 +64,25 @@ class Probe:
     picking_px: float = 0.3
 
 
-def abundance_of(labels: np.ndarray) -> np.ndarray:
-    """Turns labels into shares of compartments.
+def harder(probe: Probe, levels: Hardness) -> Probe:
+    """Makes an instrument as much worse as some levels say.
 
     Args:
-        labels: `[h, w]` uint8, index into COMPARTMENTS.
+        probe: The instrument.
+        levels: Those of a section, or of a cohort for what its sections do not exceed.
 
     Returns:
-        `[h, w, L]` float32, 0 or 1; L leaves out glass.
+        The instrument; the same at level 0.
     """
-    return (labels[..., None] == np.arange(1, len(COMPARTMENTS))).astype(np.float32)
+    raster = probe.raster
+    room_um = float(max(raster.size_um)) / _MOST_WARP - probe.warp_um
+    more_um = levels.warp * min(_MORE_WARP_PX * max(raster.um), max(0.0, room_um))
+    return dataclasses.replace(
+        probe,
+        psf_px=probe.psf_px + levels.point_spread * (_WORST_PSF_PX - probe.psf_px),
+        noise=noise.harder(probe.noise, levels),
+        warp_um=probe.warp_um + more_um,
+    )
 
 
 def measure_slide(
@@ -106,6 +92,7 @@ def measure_slide(
     probe: Probe,
     *,
     mirrored: bool,
+    levels: Hardness = NONE,
 ) -> Section:
     """Puts a slide's tissue under the MSI probe.
 
@@ -115,28 +102,34 @@ def measure_slide(
         chemistry: The patient's chemistry.
         probe: The instrument.
         mirrored: Whether MSI sees the tissue upside down.
+        levels: How hard this section is.
 
     Returns:
         The section.
     """
+    probe, own = harder(probe, levels), rng.spawn(1)[0]
     raster = probe.raster
     truth = geometry.draw_truth(
         rng, raster, slide.center_yx, mirrored=mirrored, warp_um=probe.warp_um
     )
-    abundance = molecules.sample_latents(
-        slide.abundance, slide.um_per_px, truth, raster, probe.psf_px
-    )
-    tissue = _tissue_on_raster(slide, truth, raster)
-    measured = geometry.draw_measured(rng, tissue)
+    latents = slide.met
+    if chemistry.rim is not None:
+        latents = np.concatenate([latents, surroundings.rim_map(own, slide)[..., None]], axis=-1)
+    abundance = molecules.sample_latents(latents, slide.um_per_px, truth, raster, probe.psf_px)
+    tissue = _on_raster(slide.met.sum(axis=-1) > 0.5, slide, truth, raster)
+    measured = regions.draw_measured(rng, tissue, levels)
     images = molecules.clean_images(rng, abundance, chemistry)
     counts = noise.measure(rng, images, probe.noise)
     pixels = np.argwhere(measured)
     corner_px = pixels.min(axis=0)
-    landmarks = _pick_landmarks(rng, tissue & measured, truth, probe, corner_px)
+    shared = measured & tissue
+    if slide.measured is not None:
+        shared &= _on_raster(slide.mask, slide, truth, raster)
+    landmarks = _pick_landmarks(rng, shared if shared.any() else measured, truth, probe, corner_px)
     stage_offset = rng.integers(0, 6, 2)
     return Section(
         slide=slide,
-        truth=truth.rebased(corner_px * np.asarray(raster.um)),
+        truth=truth.in_images(corner_px * np.asarray(raster.um)),
         positions_xy=(pixels + stage_offset + 1)[:, ::-1],
         intensity=counts[measured],
         shift_ppm=noise.mass_shifts_ppm(rng, len(pixels), probe.jitter_ppm),
@@ -145,22 +138,20 @@ def measure_slide(
     )
 
 
-def _tissue_on_raster(slide: Slide, truth: Truth, raster: Raster) -> np.ndarray:
-    return warp_image(
-        slide.mask,
+def _on_raster(mask: np.ndarray, slide: Slide, truth: Transform, raster: Raster) -> np.ndarray:
+    return truth.warp(
+        mask,
         source_um_per_px=slide.um_per_px,
-        matrix_out_to_source=truth.matrix,
-        displacement=truth.displacement,
         out_shape=raster.shape,
         out_um_per_px=raster.um,
     )
 
 
-def _pick_landmarks(rng, allowed, truth: Truth, probe: Probe, corner_px) -> Landmarks:
+def _pick_landmarks(rng, allowed, truth: Transform, probe: Probe, corner_px) -> Landmarks:
     """Points on tissue: every other one picked with a human's error, the rest exact."""
     um = np.asarray(probe.raster.um)
     points = geometry.draw_points(rng, allowed, 2 * probe.landmarks) * um
-    histology = truth.to_histology(points)
+    histology = truth(points)
     use = np.array(["fit", "eval"])[np.arange(len(points)) % 2]
     error = rng.normal(0, probe.picking_px, points.shape) * um
     picked = points + error * (use == "fit")[:, None]

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 from scipy import ndimage
 
+from msi2he_jax.phantom.outlines import PLAIN, Shape, outline
 from msi2he_jax.phantom.textures import Canvas, Cells, cells, smooth_noise
 
 COMPARTMENTS = (
@@ -97,48 +98,13 @@ def draw_habit(rng: np.random.Generator) -> Habit:
     )
 
 
-def outline(
-    rng: np.random.Generator, canvas: Canvas, center_yx: tuple[float, float], radius_um: float
-) -> np.ndarray:
-    """Draws an irregular piece of tissue that stays within a circle.
-
-    Args:
-        rng: Source of randomness.
-        canvas: The pixel grid.
-        center_yx: (y, x) of the circle, um.
-        radius_um: Its radius, um.
-
-    Returns:
-        `[H, W]` bool.
-    """
-    dy, dx = canvas.y_um - center_yx[0], canvas.x_um - center_yx[1]
-    theta = np.arctan2(dy, dx)
-    aspect, tilt = rng.uniform(0.72, 1.0), rng.uniform(0, np.pi)
-    turns = np.linspace(-np.pi, np.pi, 721)
-    profile = aspect / np.hypot(aspect * np.cos(turns - tilt), np.sin(turns - tilt))
-    for k in range(2, 9):
-        profile *= 1.0 + rng.normal(0, 0.13 / k) * np.cos(k * turns + rng.uniform(0, 2 * np.pi))
-    profile *= 0.97 / profile.max()
-    rough = 0.035 * smooth_noise(rng, canvas, radius_um / 14.0)
-    rim = np.interp(theta, turns, profile) * (1.0 + np.clip(rough, -0.1, 0.03))
-    return (np.hypot(dy, dx) < rim * radius_um) & ~_tears(rng, canvas, radius_um)
-
-
-def _tears(rng: np.random.Generator, canvas: Canvas, radius_um: float) -> np.ndarray:
-    """Thin curved gaps where a section ripped, in about half of the sections."""
-    curve = smooth_noise(rng, canvas, radius_um * 0.5)
-    place = smooth_noise(rng, canvas, radius_um * 0.35)
-    slope = np.hypot(*np.gradient(curve, canvas.um_per_px)) + 1e-6
-    width_um = 5.0 + 9.0 * np.clip(place - 1.3, 0.0, 1.0)
-    return (np.abs(curve) / slope < width_um) & (place > 1.35)
-
-
 def lay_out(
     rng: np.random.Generator,
     canvas: Canvas,
     habit: Habit,
     center_yx: tuple[float, float],
     radius_um: float,
+    shape: Shape = PLAIN,
 ) -> Tissue:
     """Draws one section of a patient's tissue.
 
@@ -148,11 +114,12 @@ def lay_out(
         habit: What the patient's tissue is made of.
         center_yx: (y, x) of the circle that holds the tissue, um.
         radius_um: Its radius, um.
+        shape: What is particular about its outline.
 
     Returns:
         The section.
     """
-    mask = outline(rng, canvas, center_yx, radius_um)
+    mask = outline(rng, canvas, center_yx, radius_um, shape)
     labels = np.where(mask, STROMA, GLASS).astype(np.uint8)
     fat = cells(rng, canvas, _FAT_CELL_UM)
     labels[_fat_area(rng, canvas, habit, mask, fat) & mask] = ADIPOSE

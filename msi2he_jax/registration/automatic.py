@@ -1,8 +1,8 @@
 """Automatic affine alignment from no starting guess: every angle, both mirrorings, every shift.
 
-1. 64 px: for 36 angles times 2 mirrorings, mutual information at every shift (Fourier transform).
+1. 64 px: for 36 angles times 2 mirrorings, every shift is scored at once (Fourier transform).
 2. 64 px: the best poses are refined together (vmapped Adam on six parameters).
-3. 128 px, then 256 px: fewer poses each time, down to one.
+3. Finer canvases: fewer poses each time. `similarity.METRICS` says by which scores and levels.
 Canvas shapes are fixed, so one compilation serves every pair; a cohort runs in batches of pairs.
 """
 
@@ -10,35 +10,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import repeat
 
 import numpy as np
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.registration import canvas, poses, refinement, transforms
+from msi2he_jax.registration import canvas, point_prior, poses, refinement, rivals, transforms
 from msi2he_jax.registration.canvas import Side
+from msi2he_jax.registration.point_prior import PointPrior
+from msi2he_jax.registration.similarity import MI_SEARCH, Level, Similarity, similarity_named
 
-METRICS = ("mi", "ncc", "ngf")
 SEARCH_PX = 64
 # Where the pixel size is a guess: five scales from 1/1.25 to 1.25.
 UNKNOWN_SCALE = tuple(1.25 ** (k / 2) for k in (-2, -1, 0, 1, 2))
 
 
-@dataclasses.dataclass(frozen=True)
-class Level:
-    """One pyramid level: canvas size, how many poses enter, Adam steps and first step size."""
-
-    px: int
-    poses: int
-    steps: int
-    rate: float
-
-
-LEVELS = (Level(64, 16, 40, 0.03), Level(128, 4, 40, 0.012), Level(256, 1, 50, 0.005))
 # A rival pose this close to the winner's score means that the images hardly decide between them:
 # sound alignments left rivals at about half their score, the failures seen at nine tenths.
 AMBIGUOUS_MARGIN = 0.15
 RIVAL_ANGLE_DEG = 20.0
 RIVAL_SHIFT = 0.15
+# Standard deviation of the log of the ratio of pixel sizes: usually, and where it is a guess.
+SCALE_SD, UNKNOWN_SCALE_SD = 0.03, 0.2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,16 +43,64 @@ class Pair:
         fixed: The slide.
         start: `[3, 3]` float64, a guess to search around, moving to fixed, acting on (y, x, 1), um;
             None searches everywhere.
+        points: What a person marked, in the frames of both images; or None.
+        scale_sd: How well the ratio of both pixel sizes is known: standard deviation of its log.
     """
 
     moving: Side
     fixed: Side
     start: np.ndarray | None = None
+    points: PointPrior | None = None
+    scale_sd: float = SCALE_SD
 
     @property
     def radius_um(self) -> float:
         """Half the width of both canvases, um."""
         return canvas.shared_radius_um(self.moving, self.fixed)
+
+    def around(self, start: np.ndarray) -> Pair:
+        """Returns the same images, to be searched around a guess.
+
+        Args:
+            start: `[3, 3]` float, moving to fixed, acting on (y, x, 1), um.
+
+        Raises:
+            InputError: it is no affine.
+        """
+        start = np.asarray(start, np.float64)
+        usable = start.shape == (3, 3) and np.all(np.isfinite(start))
+        if not usable or abs(np.linalg.det(start[:2, :2])) < 1e-9:
+            raise InputError("start", "matrix", "is not an affine that can be inverted")
+        return dataclasses.replace(self, start=start)
+
+    def holding(self, points: PointPrior) -> Pair:
+        """Returns the same images, with points that their alignment should keep together.
+
+        Args:
+            points: In the frames of both images.
+        """
+        return dataclasses.replace(self, points=points)
+
+    def scaled(self, scale_sd: float) -> Pair:
+        """Returns the same images, with another certainty of their pixel sizes.
+
+        Args:
+            scale_sd: Standard deviation of the log of their ratio.
+        """
+        return dataclasses.replace(self, scale_sd=scale_sd)
+
+    def points_on_canvas(self, n: int) -> dict[str, np.ndarray]:
+        """Returns `points` as `point_prior.on_canvas` lays them; nothing where there are none.
+
+        Args:
+            n: Canvas pixels per side.
+        """
+        if self.points is None:
+            return {}
+        centers = self.moving.center_um, self.fixed.center_um
+        pixels = float(self.moving.confidence[self.moving.mask].sum())
+        drawn = point_prior.on_canvas(self.points, centers, self.radius_um, pixels, n)
+        return {"points": drawn}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +109,14 @@ class AffineResult:
 
     Attributes:
         matrix: `[3, 3]` float64, moving to fixed, acting on (y, x, 1), um.
-        score: Similarity of the winner after the last level (nats for `mi`).
+        score: Similarity of the winner after the last level (nats for `mi`), here and below less
+            what `Pair.points` say against the pose.
         coarse_score: Similarity of the winner after the first level.
         runner_up: Similarity after the first level of the best pose that is a different one.
         ambiguous: Whether the runner-up comes so close that the answer should be looked at.
         starts: One dict per refined pose: rotation_deg, mirrored, score.
+        gap: How much less the best pose scores that is more than `rivals.FAR_PX` MSI pixels away,
+            on the last level but one; None where all poses led to one.
     """
 
     matrix: np.ndarray
@@ -81,6 +125,7 @@ class AffineResult:
     runner_up: float
     ambiguous: bool
     starts: list[dict]
+    gap: float | None = None
 
 
 def make_pair(
@@ -119,12 +164,7 @@ def make_pair(
         canvas.make_side(moving, moving_mask, moving_um_per_px, **options),
         canvas.make_side(fixed, fixed_mask, fixed_um_per_px, name="fixed"),
     )
-    if start is not None:
-        start = np.asarray(start, np.float64)
-        usable = start.shape == (3, 3) and np.all(np.isfinite(start))
-        if not usable or abs(np.linalg.det(start[:2, :2])) < 1e-9:
-            raise InputError("start", "matrix", "is not an affine that can be inverted")
-    return Pair(*sides, start)
+    return Pair(*sides) if start is None else Pair(*sides).around(start)
 
 
 def register_affine(
@@ -145,8 +185,7 @@ def register_affine(
         fixed: `[h, w]` or `[h, w, D]` float, histology frame, optical density for instance.
         moving_mask: `[H, W]` bool tissue; None where it is not known apart from the background.
         fixed_mask: `[h, w]` bool tissue.
-        metric: What is refined: `mi` for any two images, `ncc` where grey means the same in both,
-            `ngf` where edges agree (on the finest level; `mi` before).
+        metric: What is refined: a name in `similarity.METRICS`, which says what each compares.
         seed: Offsets the grid of starting angles by less than one step; the rest is deterministic.
         scales: Factors to try on the pixel sizes' ratio; `UNKNOWN_SCALE` where it is a guess.
         **sizes: `moving_um_per_px`, `fixed_um_per_px`, `moving_valid`, `start`, as `make_pair`
@@ -185,24 +224,24 @@ def register_cohort(
     Raises:
         InputError: unknown metric, scales that are not positive.
     """
-    if metric not in METRICS:
-        raise InputError("metric", "", f"{metric!r} is not one of {', '.join(METRICS)}")
+    similarity = similarity_named(metric)
     if not len(scales) or not all(0 < scale < np.inf for scale in scales):
         raise InputError("scales", "", f"{tuple(scales)} are not positive factors")
     results: list[AffineResult | None] = [None] * len(pairs)
-    for indices in _batches(pairs, batch):
+    for indices in _batches(pairs, batch, similarity.levels):
         chosen = [pairs[i] for i in indices]
-        for i, result in zip(indices, _register_alike(chosen, metric, seed, scales)):
+        for i, result in zip(indices, _register_alike(chosen, similarity, seed, scales)):
             results[i] = result
     return results
 
 
-def _batches(pairs: Sequence[Pair], size: int) -> list[list[int]]:
+def _batches(pairs: Sequence[Pair], size: int, levels) -> list[list[int]]:
     """Groups indices of pairs with the same channels, levels and kind of search."""
     groups: dict[tuple, list[int]] = {}
     for i, pair in enumerate(pairs):
         channels = pair.moving.image.shape[-1], pair.fixed.image.shape[-1]
-        key = (*channels, len(_useful_levels(pair)), pair.start is None)
+        key = (*channels, len(_useful_levels(pair, levels)), pair.start is None)
+        key += (len(pair.points or ()),)
         groups.setdefault(key, []).append(i)
     return [g[k : k + size] for g in groups.values() for k in range(0, len(g), size)]
 
@@ -212,27 +251,25 @@ def batch_size(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def _register_alike(pairs: list[Pair], metric: str, seed: int, scales):
+def _register_alike(pairs: list[Pair], metric: Similarity, seed: int, scales):
     """Aligns one batch, filled up to one of few sizes, each of which compiles once."""
     count = len(pairs)
     pairs = pairs + [pairs[-1]] * (batch_size(count) - count)
-    levels = _useful_levels(pairs[0])
-    linears, shifts = _coarse(pairs, seed, scales, levels[0].poses)
+    levels = _useful_levels(pairs[0], metric.levels)
+    linears, shifts = _coarse(pairs, seed, scales, levels[0], metric.search or (MI_SEARCH,))
     history = []
     for level in levels:
-        drawn = _draw_all(pairs, level.px)
-        keep = slice(0, level.poses)
-        # gradients draw a good pose closer, but are too noisy to tell it from a bad one
-        judge = "mi" if metric == "ngf" and level is not levels[-1] else metric
-        found = refinement.refine(
-            drawn, linears[:, keep], shifts[:, keep], level.steps, level.rate, judge
-        )
+        drawn = _draw_all(pairs, level.px, level.blur_px)
+        chosen = [rivals.entering(*each) for each in zip(pairs, repeat(level), linears, shifts)]
+        entering = (np.stack(each) for each in zip(*chosen))
+        climbed = metric if level is levels[-1] else metric.coarse or metric
+        found = refinement.refine(drawn, *entering, level.steps, level.rate, climbed)
         linears, shifts, scores = map(np.asarray, found)
         history.append((linears, shifts, scores))
-    return [_result([[x[i] for x in h] for h in history], pairs[i]) for i in range(count)]
+    return [_result([[x[i] for x in h] for h in history], pairs[i], metric) for i in range(count)]
 
 
-def _coarse(pairs: list[Pair], seed: int, scales, keep: int):
+def _coarse(pairs: list[Pair], seed: int, scales, level: Level, searches):
     """The first poses of every pair, `[B, keep, 2, 2]` and `[B, keep, 2]`, half widths."""
     if pairs[0].start is None:
         orientations = np.stack([poses.everywhere(seed, scales)] * len(pairs))
@@ -242,40 +279,51 @@ def _coarse(pairs: list[Pair], seed: int, scales, keep: int):
         landing = [transforms.apply_affine(p.start, p.moving.center_um) for p in pairs]
         near = [(at - p.fixed.center_um) / p.radius_um for at, p in zip(landing, pairs)]
         reach = np.full(len(pairs), poses.GUESS_REACH)
-    return poses.best_poses(_draw_all(pairs, SEARCH_PX), orientations, near, reach, keep)
+    drawn = _draw_all(pairs, SEARCH_PX, level.blur_px)
+    keep = level.poses // len(searches)
+    found = [poses.best_poses(drawn, orientations, near, reach, keep, each) for each in searches]
+    return tuple(np.concatenate(each, axis=1) for each in zip(*found))
 
 
-def _useful_levels(pair: Pair) -> list[Level]:
+def _useful_levels(pair: Pair, levels: Sequence[Level]) -> list[Level]:
     """Drops levels finer than a fifth of a moving pixel: they would only interpolate."""
     finest = 0.2 * pair.moving.um_per_px.max()
-    return [x for x in LEVELS if x.px == LEVELS[0].px or 2 * pair.radius_um / x.px > finest]
+    return [x for x in levels if x.px == levels[0].px or 2 * pair.radius_um / x.px > finest]
 
 
-def _draw_all(pairs: list[Pair], n: int) -> dict:
-    drawn = {id(pair): draw_pair(pair, n) for pair in {id(p): p for p in pairs}.values()}
+def _draw_all(pairs: list[Pair], n: int, blur_px: float) -> dict:
+    drawn = {id(pair): draw_pair(pair, n, blur_px) for pair in {id(p): p for p in pairs}.values()}
     planes = [drawn[id(pair)] for pair in pairs]
     return {name: np.stack([p[name] for p in planes]) for name in planes[0]}
 
 
-def draw_pair(pair: Pair, n: int) -> dict[str, np.ndarray]:
+def draw_pair(pair: Pair, n: int, blur_px: float = 0.4) -> dict[str, np.ndarray]:
     """Draws both sides at one level; the sharper fixed image is blurred to the moving pixel.
 
     Args:
         pair: The images.
         n: Canvas pixels per side.
+        blur_px: Standard deviation of the blur, moving pixels.
 
     Returns:
         `values` `[C, n, n]`, `mask` `[n, n]`, `weight` `[n, n]` (known share) of the moving side;
-        `fixed` `[D + 1, n, n]`: values times mask, then mask; float32.
+        `fixed` `[D + 1, n, n]`: values times mask, then mask; `fixed_known` `[n, n]`; `msi_px`,
+        canvas pixels per moving pixel; `scale_sd`; `points` `[P, 6]`, where there are some;
+        float32.
     """
     values, mask, known = canvas.draw(pair.moving, pair.radius_um, n)
-    blur_um = 0.4 * float(pair.moving.um_per_px.mean())
-    fixed_values, fixed_mask, _ = canvas.draw(pair.fixed, pair.radius_um, n, blur_um)
+    msi_um = float(pair.moving.um_per_px.mean())
+    blur_um = blur_px * msi_um
+    fixed_values, fixed_mask, seen = canvas.draw(pair.fixed, pair.radius_um, n, blur_um)
     fixed = np.concatenate([fixed_values * fixed_mask, fixed_mask[None]])
-    return {"values": values, "mask": mask, "weight": known, "fixed": fixed}
+    msi_px = np.float32(msi_um * n / (2 * pair.radius_um))
+    drawn = {"values": values, "mask": mask, "weight": known, "fixed": fixed}
+    drawn |= {"fixed_known": seen, "msi_px": msi_px}
+    drawn["scale_sd"] = np.float32(pair.scale_sd)
+    return drawn | pair.points_on_canvas(n)
 
 
-def _result(history, pair: Pair) -> AffineResult:
+def _result(history, pair: Pair, metric: Similarity) -> AffineResult:
     linears, shifts, scores = history[0]
     final_linear, final_shift, final_score = (x[0] for x in history[-1])
     winner = np.argmin(
@@ -284,18 +332,22 @@ def _result(history, pair: Pair) -> AffineResult:
             for a, b in zip(linears, shifts)
         ]
     )
-    rivals = [
+    others = [
         float(s)
         for a, b, s in zip(linears, shifts, scores)
         if _differs(a, b, final_linear, final_shift)
     ]
-    runner_up, coarse = max(rivals, default=0.0), float(scores[winner])
+    runner_up, coarse = max(others, default=0.0), float(scores[winner])
+    gap, ambiguous = rivals.gap(history, pair), runner_up > (1 - AMBIGUOUS_MARGIN) * coarse
+    if metric.least_gap is not None:
+        ambiguous = gap is not None and gap < metric.least_gap
     return AffineResult(
         matrix=canvas.matrix_um(final_linear, final_shift, pair.moving, pair.fixed, pair.radius_um),
         score=float(final_score),
         coarse_score=coarse,
         runner_up=runner_up,
-        ambiguous=runner_up > (1 - AMBIGUOUS_MARGIN) * coarse,
+        gap=gap,
+        ambiguous=ambiguous,
         starts=[_start(a, s) for a, s in zip(linears, scores)],
     )
 

@@ -13,7 +13,7 @@ from scipy import ndimage, stats
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.registration import transforms
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.registration.transforms import Transform
 
 MARGIN = 1.08  # canvas radius over tissue radius, so that the outline and some background show
 MIN_TISSUE_PIXELS = 16
@@ -98,8 +98,7 @@ def draw(
     radius_um: float,
     n: int,
     blur_um: float = 0.0,
-    frame: np.ndarray | None = None,
-    displacement: Displacement | None = None,
+    frame: Transform | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draws one side on an `n` by `n` canvas, its grey values levelled to ranks within tissue.
 
@@ -108,28 +107,21 @@ def draw(
         radius_um: Half the canvas width, um.
         n: Canvas pixels per side.
         blur_um: Standard deviation of a blur drawn over it, to match a coarser partner, um.
-        frame: `[3, 3]` float, canvas (y, x, 1) um from its corner to the side's um; None centres
-            the side.
-        displacement: Field on canvas positions added to what `frame` says, or None.
+        frame: From the canvas, whose corner is its origin, to the side's frame; None centres the
+            side.
 
     Returns:
         values `[C, n, n]` float32 in [0, 1] (0 outside tissue), tissue share `[n, n]` float32,
         share known, by confidence, `[n, n]` float32.
     """
     um = 2 * radius_um / n
-    centered = transforms.from_parts(np.eye(2), side.center_um - radius_um)
-    grid = {
-        "source_um_per_px": side.um_per_px,
-        "matrix_out_to_source": centered if frame is None else frame,
-        "displacement": displacement,
-        "out_shape": (n, n),
-        "out_um_per_px": um,
-    }
+    frame = Transform().in_images(side.center_um - radius_um) if frame is None else frame
+    grid = {"source_um_per_px": side.um_per_px, "out_shape": (n, n), "out_um_per_px": um}
     layers = np.concatenate(
         [side.image * side.mask[..., None], side.mask[..., None], side.confidence[..., None]],
         axis=-1,
     ).astype(np.float32)
-    drawn = transforms.warp_image(layers, **grid)
+    drawn = frame.warp(layers, **grid)
     if blur_um > 0:
         drawn[..., :-1] = ndimage.gaussian_filter(drawn[..., :-1], (blur_um / um, blur_um / um, 0))
     mask = np.clip(drawn[..., -2], 0, 1)

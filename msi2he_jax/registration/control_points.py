@@ -18,6 +18,8 @@ KINDS = ("affine", "similarity")
 MIN_SPREAD_RATIO = 0.02
 # Both images are in um, and tissue does not stretch twofold.
 LARGEST_SCALE = 2.0
+USUAL_SCALE = 1.25  # More is said, since few sections stretch so far.
+FAR = 10.0  # A point this many times the others' extent away from them was not marked there.
 # A point's x and y are called exchanged when it errs by this share of the points' extent, and
 # exchanging them brings all errors below a tenth of that.
 EXCHANGED_SHARE, EXCHANGED_GAIN, SUSPECTS = 0.1, 0.1, 5
@@ -45,6 +47,18 @@ class Fit:
     residual_um: np.ndarray
     leave_one_out_um: np.ndarray
     condition: float
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is odd about the transform, in words."""
+        return scale_warnings(self.matrix, "the landmarks") + (
+            [
+                "the landmarks mirror the section: right if it was turned over; else x and y are "
+                "exchanged in one image"
+            ]
+            if np.linalg.det(self.matrix) < 0
+            else []
+        )
 
     def as_row(self) -> dict:
         """Returns plain numbers for a table; None where there is nothing to tell."""
@@ -87,6 +101,7 @@ def fit_landmarks(
     moving, fixed = fit.msi_yx_um, fit.histology_yx_um
     if kind not in FITS:
         raise InputError(source, "fit", f"{kind!r} is not one of {', '.join(FITS)}")
+    refuse_far_point(fit)
     plain = "similarity" if kind == "similarity" else "affine"
     matrix = estimate_affine(moving, fixed, kind=plain, source=source)
     if kind != "robust":
@@ -148,6 +163,22 @@ def check_scale(matrix: np.ndarray, fit: Landmarks) -> None:
     raise InputError(fit.path, "scale", why, hint)
 
 
+def scale_warnings(matrix: np.ndarray, what: str) -> list[str]:
+    """Says where a transform between um and um stretches more than sections usually do.
+
+    Args:
+        matrix: `[3, 3]` float, MSI to histology, acting on (y, x, 1), um.
+        what: Where it comes from, in words.
+    """
+    low, high = _scales(matrix)
+    if low >= 1 / USUAL_SCALE and high <= USUAL_SCALE:
+        return []
+    return [
+        f"by {what} the histology is {low:.3g} to {high:.3g} times as large as the MSI: are the "
+        "pixel sizes right?"
+    ]
+
+
 def _scales(matrix: np.ndarray) -> tuple[float, float]:
     found = transforms.decompose(matrix)
     return found["scale_min"], found["scale_max"]
@@ -170,6 +201,27 @@ def _exchange_that_helps(fit: Landmarks) -> str:
     return found[best] if best < LARGEST_SCALE else ""
 
 
+def refuse_far_point(fit: Landmarks) -> None:
+    """Refuses a point so far from all others that these seem to lie on one line, or in one place.
+
+    Args:
+        fit: The landmarks of a fit.
+
+    Raises:
+        InputError: names the point and its distance.
+    """
+    for which, points in (("MSI", fit.msi_yx_um), ("histology", fit.histology_yx_um)):
+        if len(points) < 4 or not np.all(np.isfinite(points)):
+            continue
+        i = int(np.argmax(np.linalg.norm(points - np.median(points, axis=0), axis=1)))
+        others = np.delete(points, i, axis=0)
+        away, span = np.linalg.norm(points[i] - np.median(others, axis=0)), extent_um(others)
+        if span > 0 and away > FAR * span:
+            why = f"lies {away / 1e3:.3g} mm from the others in the {which}, which span "
+            why += f"{span / 1e3:.3g} mm"
+            raise InputError(fit.path, f"point {fit.name[i]}", why, "are its numbers in um?")
+
+
 def refuse_exchanged_point(fit: Landmarks) -> None:
     """Refuses a point where exchanging its x and y brings it in line with the others.
 
@@ -180,10 +232,10 @@ def refuse_exchanged_point(fit: Landmarks) -> None:
         InputError: names the point.
     """
     moving, fixed = fit.msi_yx_um, fit.histology_yx_um
-    errors = leave_one_out_errors(moving, fixed)
-    if len(fit) < 5 or not np.all(np.isfinite(errors)):
+    if len(fit) < 5:
         return
-    if errors.max() < EXCHANGED_SHARE * extent_um(fixed):
+    errors = leave_one_out_errors(moving, fixed)
+    if not np.all(np.isfinite(errors)) or errors.max() < EXCHANGED_SHARE * extent_um(fixed):
         return
     # one bad point bends the fit to the others, so it need not have the largest error itself
     for i, which in itertools.product(np.argsort(-errors)[:SUSPECTS], ("MSI", "histology")):

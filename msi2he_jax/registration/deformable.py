@@ -1,9 +1,9 @@
 """Deformable alignment on top of an affine: a stationary velocity field, never folding.
 
 The slide is drawn through the affine into the MSI's frame; there a B-spline velocity field is
-fitted by Adam, coarse to fine: local correlation, mutual information or gradient fields, plus a
-diffusion penalty and one on small Jacobian determinants. What comes out is checked cell by cell:
-where it folds, the field is made stiffer and fitted again, and in the end the affine stands alone.
+fitted by Adam, coarse to fine: a similarity less a diffusion penalty and one on small Jacobian
+determinants. What comes out is checked cell by cell: where it folds, the field is made stiffer and
+fitted again, and in the end the affine stands alone.
 """
 
 from __future__ import annotations
@@ -18,27 +18,24 @@ import numpy as np
 import optax
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.registration import canvas, similarity, transforms, velocity
-from msi2he_jax.registration.automatic import METRICS, Pair, batch_size
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.registration import canvas, measures, velocity
+from msi2he_jax.registration.automatic import Pair, batch_size
+from msi2he_jax.registration.similarity import Similarity, similarity_named
+from msi2he_jax.registration.transforms import Displacement, Transform
 
-BINS = 16
 MARGIN = 1.12
-STIFFNESS = {"mi": 2.0, "ncc": 1.0, "ngf": 1.0}
 STIFFER = (1.0, 4.0, 16.0)
 LOWEST_DETERMINANT = 0.3
-GRADIENT_SIGMA_PX = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Level:
-    """One level: canvas size, control points per side, Adam steps, first step, window."""
+    """One level: canvas size, control points per side, Adam steps, first step."""
 
     px: int
     controls: int
     steps: int
     rate: float
-    sigma_px: float = 4.0
 
 
 LEVELS = (Level(64, 7, 60, 0.006), Level(128, 11, 60, 0.003), Level(256, 11, 30, 0.001))
@@ -81,7 +78,7 @@ def register_deformable(
     Args:
         pair: From `automatic.make_pair`.
         matrix: `[3, 3]` float, moving to fixed, acting on (y, x, 1), um.
-        metric: `mi`, `ncc` (local correlation) or `ngf`.
+        metric: A name in `similarity.METRICS`.
         stiffness: Factor on the smoothness penalty.
 
     Returns:
@@ -103,7 +100,7 @@ def deform_cohort(
     Args:
         pairs: From `automatic.make_pair`.
         matrices: each `[3, 3]` float, moving to fixed, acting on (y, x, 1), um.
-        metric: `mi` for any two images, `ncc` where grey means the same in both, `ngf` for edges.
+        metric: A name in `similarity.METRICS`.
         stiffness: Factor on the smoothness penalty.
         batch: Most pairs at a time.
 
@@ -113,8 +110,7 @@ def deform_cohort(
     Raises:
         InputError: unknown metric, a stiffness that is not positive.
     """
-    if metric not in METRICS:
-        raise InputError("metric", "", f"{metric!r} is not one of {', '.join(METRICS)}")
+    similarity = similarity_named(metric)
     if not 0 < stiffness < np.inf:
         raise InputError("stiffness", "", f"{stiffness} is not a positive factor")
     results: dict[int, DeformableResult] = {}
@@ -122,7 +118,7 @@ def deform_cohort(
         todo = [i for i in range(len(pairs)) if i not in results or results[i].kept_affine]
         for chosen in _batches([pairs[i] for i in todo], todo, batch):
             one = [(pairs[i], matrices[i]) for i in chosen]
-            results |= dict(zip(chosen, _deform(one, metric, factor * stiffness)))
+            results |= dict(zip(chosen, _deform(one, similarity, factor * stiffness)))
     return [results[i] for i in range(len(pairs))]
 
 
@@ -145,12 +141,12 @@ def _useful_levels(pair: Pair) -> list[Level]:
     return [x for x in LEVELS if x.px <= LEVELS[1].px or 2 * _radius_um(pair) / x.px > finest]
 
 
-def _deform(chosen, metric: str, stiffness: float) -> list[DeformableResult]:
+def _deform(chosen, metric: Similarity, stiffness: float) -> list[DeformableResult]:
     """Fits one batch, filled up to one of few sizes, each of which compiles once."""
     filled = [*chosen, *[chosen[-1]] * (batch_size(len(chosen)) - len(chosen))]
     levels = _useful_levels(filled[0][0])
     coefficients = np.zeros((len(filled), levels[0].controls, levels[0].controls, 2), np.float32)
-    weight = np.float32(stiffness * STIFFNESS[metric])
+    weight = np.float32(stiffness * metric.stiffness)
     for level in levels:
         drawn = [draw(pair, matrix, level.px) for pair, matrix in filled]
         planes = {name: np.stack([d[name] for d in drawn]) for name in drawn[0]}
@@ -179,28 +175,31 @@ def draw(pair: Pair, matrix: np.ndarray, n: int) -> dict[str, np.ndarray]:
         n: Canvas pixels per side.
 
     Returns:
-        `values` `[C, n, n]`, `mask` `[n, n]`, `weight` `[n, n]` (known on both sides), and `fixed`
-        `[D + 1, n, n]`: values times mask, then mask; float32.
+        `values` `[C, n, n]`, `mask` `[n, n]`, `weight` `[n, n]` (known on both sides), `fixed`
+        `[D + 1, n, n]`: values times mask, then mask; `fixed_known` `[n, n]`; `msi_px`, canvas
+        pixels per moving pixel; float32.
     """
     radius = _radius_um(pair)
     values, mask, known = canvas.draw(pair.moving, radius, n)
-    corner = transforms.from_parts(np.eye(2), pair.moving.center_um - radius)
-    frame = transforms.compose(matrix, corner)
+    frame = Transform(matrix).in_images(pair.moving.center_um - radius)
     blur_um = 0.4 * float(pair.moving.um_per_px.mean())
     seen, tissue, inside = canvas.draw(pair.fixed, radius, n, blur_um, frame)
     fixed = np.concatenate([seen * tissue, tissue[None]])
-    return {"values": values, "mask": mask, "weight": known * inside, "fixed": fixed}
+    msi_px = np.float32(float(pair.moving.um_per_px.mean()) * n / (2 * radius))
+    drawn = {"values": values, "mask": mask, "weight": known * inside, "fixed": fixed}
+    return drawn | {"fixed_known": inside, "msi_px": msi_px}
 
 
 @functools.partial(jax.jit, static_argnames=("level", "metric"))
-def _fit(pairs: dict, coefficients, stiffness, level: Level, metric: str):
+def _fit(pairs: dict, coefficients, stiffness, level: Level, metric: Similarity):
     """Adam on the coefficients of all pairs; returns them with scores before and after."""
     optimizer = optax.adam(optax.cosine_decay_schedule(level.rate, level.steps, 0.05))
-    ready = jax.vmap(lambda pair: _prepare(pair, metric))(pairs)
-    judge = jax.vmap(lambda c, one: _judge(c, one, level, metric))
+    ready = jax.vmap(metric.prepare)(pairs)
+    slides = jnp.concatenate([pairs["fixed"], pairs["fixed_known"][:, None]], axis=1)
+    judge = jax.vmap(functools.partial(_judge, metric))
 
     def loss(c):
-        score, roughness = judge(c, ready)
+        score, roughness = judge(c, ready, slides)
         return jnp.sum(stiffness * roughness - score)
 
     def step(carry, _):
@@ -211,27 +210,22 @@ def _fit(pairs: dict, coefficients, stiffness, level: Level, metric: str):
     (found, _), _ = jax.lax.scan(
         step, (coefficients, optimizer.init(coefficients)), None, length=level.steps
     )
-    return found, judge(jnp.zeros_like(found), ready)[0], judge(found, ready)[0]
+    before, after = (judge(c, ready, slides)[0] for c in (jnp.zeros_like(found), found))
+    return found, before, after
 
 
-def _prepare(pair: dict, metric: str) -> dict:
-    """What does not change while the field does."""
-    n = pair["mask"].shape[-1]
-    ready = {"fixed": pair["fixed"], "weight": pair["weight"]}
-    if metric == "mi":
-        values = pair["values"].reshape(-1, n * n)
-        return ready | {"members": similarity.memberships(values, pair["mask"].ravel(), BINS)}
-    return ready | {"values": pair["values"] * pair["mask"]}
-
-
-def _judge(coefficients, ready: dict, level: Level, metric: str):
+def _judge(metric: Similarity, coefficients, ready, slide):
     """Similarity and roughness of one field."""
+    n = slide.shape[-1]
     v = velocity.along_both(_nodes_basis(coefficients), coefficients)
     moved = velocity.exponential(v)
-    where = velocity.along_both(velocity.linear_basis(level.px), moved).reshape(-1, 2)
-    where = similarity.to_index(similarity.grid(level.px) + where, level.px)
-    planes = similarity.unmultiplied(similarity.bilinear(ready["fixed"], where))
-    return _score(*planes, ready, level, metric), _roughness(v, moved)
+    where = velocity.along_both(velocity.linear_basis(n), moved).reshape(-1, 2)
+    where = measures.to_index(measures.grid(n) + where, n)
+    planes = measures.bilinear(slide, where)
+    values, mask = measures.unmultiplied(planes[:-1])
+    known = planes[-1].reshape(n, n)
+    score = metric.deformable(ready, values.reshape(-1, n, n), mask.reshape(n, n), known)
+    return score, _roughness(v, moved)
 
 
 def _roughness(v, moved) -> jax.Array:
@@ -246,17 +240,6 @@ def _roughness(v, moved) -> jax.Array:
 
 def _nodes_basis(coefficients) -> np.ndarray:
     return velocity.spline_basis(velocity.NODES, coefficients.shape[0])
-
-
-def _score(values, mask, ready: dict, level: Level, metric: str) -> jax.Array:
-    if metric == "mi":
-        y = similarity.memberships(values, mask, BINS)
-        return similarity.mutual_information(ready["members"], y, ready["weight"].ravel())
-    y = (values * mask).reshape(-1, level.px, level.px)
-    images = ready["values"], y, ready["weight"]
-    if metric == "ncc":
-        return similarity.local_correlation(*images, sigma_px=level.sigma_px)
-    return similarity.normalized_gradient_fields(*images, sigma_px=GRADIENT_SIGMA_PX)
 
 
 @jax.jit

@@ -9,7 +9,6 @@ displacement fields (`mha.py`) and for OME-NGFF and SpatialData (`ngff.py`).
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import zipfile
 from pathlib import Path
@@ -25,13 +24,14 @@ from msi2he_jax.io_safety import (
     read_json,
     write_json,
 )
+from msi2he_jax.plain_json import json_ready
 from msi2he_jax.registration import fields, transforms
 from msi2he_jax.registration.elastix import write_elastix
 from msi2he_jax.registration.fields import Frame
 from msi2he_jax.registration.itk import write_itk
 from msi2he_jax.registration.mha import write_mha
 from msi2he_jax.registration.ngff import write_ngff
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.registration.transforms import Displacement, Transform
 
 JSON_NAME = "transform.json"
 DISPLACEMENT_NAME = "displacement.npz"
@@ -42,109 +42,113 @@ EXPORT_TOLERANCE_PX = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
-class Transform:
-    """A transform as read from `transform.json`.
+class TransformRecord:
+    """A transform and what `transform.json` says of it.
 
     Attributes:
-        matrix: `[3, 3]` float64, MSI to histology, acting on (y, x, 1), um.
-        displacement: Field added to it, or None.
+        transform: MSI to histology, um.
         method: How it was found.
         scores: What its finder measured.
         grids: `msi` and `histology`, the grids of both pictures, as far as they are known.
     """
 
-    matrix: np.ndarray
-    displacement: Displacement | None = None
+    transform: Transform
     method: str = ""
     scores: dict = dataclasses.field(default_factory=dict)
     grids: dict[str, Frame] = dataclasses.field(default_factory=dict)
 
 
-def write_transform(folder: str | os.PathLike, transform: Transform) -> None:
+def write_transform(folder: str | os.PathLike, record: TransformRecord) -> None:
     """Writes `transform.json`, its displacement (npz) if any, and the forms others read.
 
     Args:
         folder: An existing folder.
-        transform: What to write; without its grids, of the other forms only ITK's.
+        record: What to write; without its grids, of the other forms only ITK's.
     """
-    folder, field = Path(folder), transform.displacement
+    folder, field = Path(folder), record.transform.displacement
     if field is not None:
         write_displacement(folder / DISPLACEMENT_NAME, field)
-    write_json(folder / JSON_NAME, transform_json(transform))
-    both = both_ways(transform)
+    write_json(folder / JSON_NAME, transform_json(record))
+    both = both_ways(record)
     notes = {FORWARD: "maps MSI points to histology points"}
     notes[BACKWARD] = "maps histology points to MSI points"
-    for name, (matrix, even) in both.items():
-        write_itk(folder / f"{name}.tfm", matrix, notes[name], displacement=even)
-    if not transform.grids:
+    for name, transform in both.items():
+        write_itk(folder / f"{name}.tfm", transform, notes[name])
+    if not record.grids:
         return
-    for name, frame in zip(both, (transform.grids["msi"], transform.grids["histology"])):
-        matrix, even = both[name]
-        if even is not None:
-            write_mha(folder / f"{name}.mha", fields.total_field(matrix, even))
-        named = None if even is None else f"{name}.mha"
-        write_elastix(folder / f"elastix_{name}.txt", matrix, frame, named)
-    write_ngff(folder / NGFF_NAME, transform.matrix, transform.grids, whole=field is None)
+    for name, frame in zip(both, (record.grids["msi"], record.grids["histology"])):
+        bent = both[name].displacement is not None
+        if bent:
+            write_mha(folder / f"{name}.mha", total_field(both[name]))
+        named = f"{name}.mha" if bent else None
+        write_elastix(folder / f"elastix_{name}.txt", both[name].matrix, frame, named)
+    write_ngff(folder / NGFF_NAME, record.transform.matrix, record.grids, whole=field is None)
 
 
-def both_ways(transform: Transform) -> dict:
-    """Returns matrix `[3, 3]` and evenly spaced displacement (or None) of both directions.
+def total_field(transform: Transform) -> Displacement:
+    """Returns by how far a transform moves each position of its field, matrix included.
 
     Args:
-        transform: MSI to histology; the inverse holds over the histology's grid where it is known.
+        transform: One with a displacement.
+
+    Returns:
+        A field on the same positions, to be added to the points themselves.
     """
-    matrix, field = transform.matrix, transform.displacement
+    field = transform.displacement
+    grid = field.positions
+    moved = transforms.apply_affine(transform.matrix, grid) + field.disp_um - grid
+    return Displacement(field.y_um, field.x_um, moved)
+
+
+def both_ways(record: TransformRecord) -> dict[str, Transform]:
+    """Returns both directions, with evenly spaced displacements.
+
+    Args:
+        record: MSI to histology; the inverse holds over the histology's grid where it is known.
+    """
+    transform, field = record.transform, record.transform.displacement
     if field is None:
-        return {FORWARD: (matrix, None), BACKWARD: (transforms.invert(matrix), None)}
+        return {FORWARD: transform, BACKWARD: transform.inverse()}
     px_um, box = min(np.ptp(field.y_um), np.ptp(field.x_um)) / 100, None
-    if transform.grids:
-        px_um = min(transform.grids["msi"].um_per_px)
-        box = np.zeros(2), transform.grids["histology"].extent_um
+    if record.grids:
+        px_um = min(record.grids["msi"].um_per_px)
+        box = np.zeros(2), record.grids["histology"].extent_um
     tolerance = EXPORT_TOLERANCE_PX * px_um
     even = fields.evenly(field, tolerance_um=tolerance)
-    back = fields.inverse(matrix, field, box_um=box, tolerance_um=tolerance)
-    return {FORWARD: (matrix, even), BACKWARD: back}
+    back = transform.inverse(box_um=box, tolerance_um=tolerance)
+    return {FORWARD: Transform(transform.matrix, even), BACKWARD: back}
 
 
-def transform_json(transform: Transform) -> dict:
+def transform_json(record: TransformRecord) -> dict:
     """Returns the content of `transform.json`.
 
     Args:
-        transform: What to describe.
+        record: What to describe.
 
     Returns:
         A mapping that JSON can hold; its matrix acts on (x, y, 1).
     """
-    grids = {name: dataclasses.asdict(frame) for name, frame in transform.grids.items()}
+    grids = {name: dataclasses.asdict(frame) for name, frame in record.grids.items()}
     return {
         "from": "msi",
         "to": "histology",
         "unit": "micrometer",
         "axes": "xy",
-        "matrix": transforms.swap_xy(transform.matrix).tolist(),
-        "displacement": None if transform.displacement is None else DISPLACEMENT_NAME,
-        "method": transform.method,
-        "scores": _without_nan(transform.scores),
+        "matrix": transforms.swap_xy(record.transform.matrix).tolist(),
+        "displacement": None if record.transform.displacement is None else DISPLACEMENT_NAME,
+        "method": record.method,
+        "scores": json_ready(record.scores),
     } | ({"grids": grids} if grids else {})
 
 
-def _without_nan(value):
-    """NaN is no JSON: it becomes null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def read_transform(path: str | os.PathLike) -> Transform:
+def read_transform(path: str | os.PathLike) -> TransformRecord:
     """Reads `transform.json` and the displacement it names.
 
     Args:
         path: The JSON file.
 
     Returns:
-        The transform, matrix turned to (y, x, 1).
+        The transform, whose matrix acts on (y, x, 1), and what is said of it.
 
     Raises:
         InputError: not such a file, other units or direction, a matrix that cannot be inverted.
@@ -158,9 +162,8 @@ def read_transform(path: str | os.PathLike) -> Transform:
             raise InputError(path, key, f"is {content.get(key)!r}, must be {value!r}")
     name, scores = content.get("displacement"), content.get("scores")
     field = None if name is None else read_displacement(inside(Path(path).parent, str(name)))
-    return Transform(
-        checked_matrix(path, content.get("matrix")),
-        field,
+    return TransformRecord(
+        Transform(checked_matrix(path, content.get("matrix")), field),
         str(content.get("method", "")),
         scores if isinstance(scores, dict) else {},
         _grids(path, content.get("grids") or {}),
@@ -178,10 +181,12 @@ def _grids(path, content) -> dict[str, Frame]:
             if content
         }
         good = all(
-            len(grid.shape) == len(grid.um_per_px) == 2 and min(*grid.shape, *grid.um_per_px) > 0
+            len(grid.shape) == len(grid.um_per_px) == 2
+            and min(grid.shape) > 0
+            and all(1e-4 <= um <= 1e5 for um in grid.um_per_px)
             for grid in grids.values()
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         good = False
     if not good:
         raise InputError(path, "grids", "is not a shape and um_per_px for msi and histology")
@@ -200,7 +205,7 @@ def checked_matrix(path: str | os.PathLike, value) -> np.ndarray:
     """
     try:
         matrix = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         matrix = np.empty(0)
     if matrix.shape != (3, 3) or not np.all(np.isfinite(matrix)):
         raise InputError(path, "matrix", "is not 3 x 3 finite numbers")
@@ -209,6 +214,10 @@ def checked_matrix(path: str | os.PathLike, value) -> np.ndarray:
     singular = np.linalg.svd(matrix[:2, :2], compute_uv=False)
     if singular[1] <= 1e-9 * max(singular[0], 1e-300):
         raise InputError(path, "matrix", "cannot be inverted")
+    if singular[1] < 1e-6 or singular[0] > 1e6 or np.abs(matrix[:2, 2]).max() > fields.LARGEST_UM:
+        why = f"scales by {singular[1]:.3g} to {singular[0]:.3g} or shifts beyond "
+        why += f"{fields.LARGEST_UM:g} um"
+        raise InputError(path, "matrix", why, "both sides are in um: scales are near 1")
     return transforms.swap_xy(matrix)
 
 
@@ -235,7 +244,8 @@ def read_displacement(path: str | os.PathLike) -> Displacement:
         The field, turned to (dy, dx).
 
     Raises:
-        InputError: absent, not such a file, shapes that do not fit, positions not increasing.
+        InputError: absent, not such a file, shapes that do not fit, positions not increasing,
+            numbers beyond `fields.LARGEST_UM`.
     """
     path = existing_file(path, "displacement")
     try:
@@ -247,10 +257,4 @@ def read_displacement(path: str | os.PathLike) -> Displacement:
             y, x, disp = (np.asarray(data[k], np.float64) for k in ("y_um", "x_um", "disp_um"))
     except Exception as error:  # zip, header and key errors have many types
         raise InputError(path, "displacement", f"cannot be read: {error}") from error
-    if y.ndim != 1 or x.ndim != 1 or disp.shape != (len(y), len(x), 2):
-        why = f"disp_um is {disp.shape} for {y.shape} y and {x.shape} x positions"
-        raise InputError(path, "displacement", why)
-    finite = all(np.all(np.isfinite(part)) for part in (y, x, disp))
-    if not (finite and len(y) and len(x) and np.all(np.diff(y) > 0) and np.all(np.diff(x) > 0)):
-        raise InputError(path, "displacement", "positions must increase and all be finite")
-    return Displacement(y, x, disp[..., ::-1])
+    return fields.checked(path, Displacement(y, x, disp[..., ::-1]))

@@ -18,6 +18,8 @@ from msi2he_jax.io_safety import read_json, write_json
 
 POINTS = ("Point", "MultiPoint")
 LINES = ("LineString", "MultiLineString")
+MOST_ADDED = 1_000_000  # Points tried on the edges of one file.
+LARGEST_PX = 1e9  # No coordinate is beyond: no image is so large.
 AREAS = ("Polygon", "MultiPolygon")
 
 
@@ -81,14 +83,16 @@ def read_features(path: str | os.PathLike) -> list[dict]:
     return features
 
 
-def write_features(path: str | os.PathLike, features: list[dict]) -> None:
+def write_features(path: str | os.PathLike, features: list[dict], system: dict) -> None:
     """Writes a FeatureCollection.
 
     Args:
         path: The `.geojson` file.
         features: GeoJSON features.
+        system: What their coordinates count and where from; other readers pass over it.
     """
-    write_json(path, {"type": "FeatureCollection", "features": features})
+    content = {"type": "FeatureCollection", "coordinate_system": system, "features": features}
+    write_json(path, content)
 
 
 def regions_of(path: str | os.PathLike, features: list[dict], um_per_px: float) -> list[Region]:
@@ -130,37 +134,68 @@ def names_of(feature: dict) -> tuple[str, str]:
     return str(properties.get("name") or "").strip(), str(label).strip()
 
 
+@dataclasses.dataclass(frozen=True)
+class Bending:
+    """How edges follow a field, since a bent edge is no line.
+
+    Attributes:
+        longest_px: Points are tried along each edge at most this far apart, px of the input.
+        tolerance_px: Those without which the bent edge would be off by more are kept, px of what
+            is written.
+    """
+
+    longest_px: float
+    tolerance_px: float
+
+
 def map_features(
-    features: list[dict], move: Callable[[np.ndarray], np.ndarray], *, longest_px: float | None
+    features: list[dict], move: Callable[[np.ndarray], np.ndarray], *, bending: Bending | None
 ) -> list[dict]:
     """Moves every coordinate.
 
     Args:
         features: From `read_features`.
         move: Takes points `[N, 2]` (x, y) and gives points `[N, 2]`.
-        longest_px: Edges are divided down to this length before they are moved, since a bent
-            edge is no line; None leaves them whole, which is right for an affine.
+        bending: How edges are bent; None leaves them straight, which is right for an affine.
 
     Returns:
         New features, all else as it was.
+
+    Raises:
+        InputError: more than `MOST_ADDED` points would be tried.
     """
     moved = copy.deepcopy(features)
+    bent = [f["geometry"] for f in moved if bending and f["geometry"]["type"] not in POINTS]
+    if bent:
+        lines = [line for n, each in enumerate(bent) for line in _arrays("", n, each)]
+        _check_count(sum(_edges(line, bending.longest_px).sum() for line in lines))
     for feature in moved:
         geometry = feature["geometry"]
-        whole = longest_px is None or geometry["type"] in POINTS
-        geometry["coordinates"] = _mapped(
-            geometry["coordinates"], move, None if whole else longest_px
-        )
+        how = None if geometry["type"] in POINTS else bending
+        geometry["coordinates"] = _mapped(geometry["coordinates"], move, how)
     return moved
 
 
-def _mapped(values, move, longest_px):
+def _mapped(values, move, bending):
     if _is_point(values):
         return move(np.array([values[:2]], np.float64))[0].tolist()
     if values and _is_point(values[0]):
         line = np.array([point[:2] for point in values], np.float64)
-        return move(line if longest_px is None else divided(line, longest_px)).tolist()
-    return [_mapped(each, move, longest_px) for each in values]
+        return (move(line) if bending is None else _bent(line, move, bending)).tolist()
+    return [_mapped(each, move, bending) for each in values]
+
+
+def _bent(line: np.ndarray, move, bending: Bending) -> np.ndarray:
+    """Moves a line; the points given are kept, and between them those that a bend needs."""
+    from skimage.measure import approximate_polygon
+
+    counts = _counts(line, bending.longest_px)
+    moved = move(divided(line, bending.longest_px))
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    parts = [moved[:1]]
+    for start, end in itertools.pairwise(ends):
+        parts.append(approximate_polygon(moved[start : end + 1], bending.tolerance_px)[1:])
+    return np.concatenate(parts)
 
 
 def divided(line: np.ndarray, longest: float) -> np.ndarray:
@@ -172,20 +207,40 @@ def divided(line: np.ndarray, longest: float) -> np.ndarray:
 
     Returns:
         `[M, 2]` float64, M >= N; the points given are kept.
+
+    Raises:
+        InputError: more than `MOST_ADDED` points would be added.
     """
     parts = [line[:1]]
-    for start, end in itertools.pairwise(line):
-        count = max(1, int(np.ceil(np.linalg.norm(end - start) / longest)))
+    for (start, end), count in zip(itertools.pairwise(line), _counts(line, longest), strict=True):
         share = np.arange(1, count + 1)[:, None] / count
         parts.append(start + share * (end - start))
     return np.concatenate(parts)
+
+
+def _counts(line: np.ndarray, longest: float) -> np.ndarray:
+    """Into how many parts each edge of a line is divided, `[N - 1]` int."""
+    edges = _edges(line, longest)
+    _check_count(edges.sum())
+    return np.maximum(1, np.ceil(edges)).astype(int)
+
+
+def _edges(line: np.ndarray, unit: float) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return np.linalg.norm(np.diff(line, axis=0), axis=1) / unit
+
+
+def _check_count(parts: float) -> None:
+    if parts > MOST_ADDED:
+        why = f"would be divided into {parts:.3g} parts, at most {MOST_ADDED}"
+        raise InputError("features", "coordinates", why, "edges are longer than any image")
 
 
 def _arrays(path, number: int, geometry: dict) -> Iterator[np.ndarray]:
     """Every ring, line or group of points, `[N, 2]` float64 (x, y).
 
     Raises:
-        InputError: anything but numbers in the right depth.
+        InputError: anything but numbers in the right depth, within `LARGEST_PX`.
     """
     kind, values = geometry["type"], geometry.get("coordinates")
     depth = {"Point": 0, "MultiPoint": 1, "LineString": 1}.get(kind, 2)
@@ -198,7 +253,12 @@ def _arrays(path, number: int, geometry: dict) -> Iterator[np.ndarray]:
             array = np.array([point[:2] for point in points], np.float64)
             if array.ndim != 2 or array.shape[1] != 2 or not np.all(np.isfinite(array)):
                 raise ValueError
+            if np.abs(array).max(initial=0) > LARGEST_PX:
+                why = f"are beyond {LARGEST_PX:g} px"
+                raise InputError(path, f"feature {number}, coordinates", why)
             yield array
+    except InputError:
+        raise
     except (TypeError, ValueError, IndexError, KeyError):
         why = f"are not those of a {kind}: numbers (x, y) were expected"
         raise InputError(path, f"feature {number}, coordinates", why) from None

@@ -18,7 +18,7 @@ from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import LIMITS, atomic_file, existing_file
 from msi2he_jax.registration import transforms
 from msi2he_jax.registration.mha import even_axis
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.registration.transforms import Displacement, Transform
 
 AFFINE = "AffineTransform_double_2_2"
 COMPOSITE = "CompositeTransform_double_2_2"
@@ -26,30 +26,23 @@ FIELD = "DisplacementFieldTransform_double_2_2"
 _KINDS = ("Affine", "MatrixOffset", "Euler2D", "Rigid2D", "Similarity2D", "Translation")
 
 
-def write_itk(
-    path: str | os.PathLike,
-    matrix: np.ndarray,
-    note: str = "",
-    *,
-    displacement: Displacement | None = None,
-) -> None:
+def write_itk(path: str | os.PathLike, transform: Transform, note: str = "") -> None:
     """Writes a transform as ITK text, a map of (x, y) points in um.
 
     Args:
         path: The `.tfm` file.
-        matrix: `[3, 3]` float, acting on (y, x, 1), um.
+        transform: An affine, or one with a field on an even grid.
         note: A comment line.
-        displacement: Field added to the matrix's result, on an even grid, or None.
 
     Raises:
         InputError: the field's positions are not even.
     """
-    xy = transforms.swap_xy(matrix)
+    xy = transforms.swap_xy(transform.matrix)
     affine = [AFFINE, _words([*xy[:2, :2].ravel(), *xy[:2, 2]]), "0 0"]
-    if displacement is None:
+    if transform.displacement is None:
         blocks = [affine]
     else:
-        blocks = [[COMPOSITE], affine, [FIELD, *_field_words(path, matrix, displacement)]]
+        blocks = [[COMPOSITE], affine, [FIELD, *_field_words(path, transform)]]
     lines = ["#Insight Transform File V1.0"]
     if note:
         lines.append(f"#{note}; um from the outer corner of the first pixel, x first")
@@ -65,24 +58,22 @@ def _words(values) -> str:
     return " ".join(repr(float(value)) for value in values)
 
 
-def _field_words(path, matrix: np.ndarray, field: Displacement) -> tuple[str, str]:
+def _field_words(path, transform: Transform) -> tuple[str, str]:
     """The field as ITK adds it, to the point before the matrix: parameters, fixed parameters."""
+    field = transform.displacement
     (y, step_y), (x, step_x) = even_axis(path, field.y_um), even_axis(path, field.x_um)
-    before = np.asarray(field.disp_um) @ np.linalg.inv(np.asarray(matrix)[:2, :2]).T
+    before = np.asarray(field.disp_um) @ np.linalg.inv(transform.matrix[:2, :2]).T
     numbers = " ".join(f"{value:.6g}" for value in before[..., ::-1].ravel())
     size = [len(field.x_um), len(field.y_um)]
     return numbers, _words([*size, x, y, step_x, step_y, 1, 0, 0, 1])
 
 
-def read_itk(path: str | os.PathLike) -> tuple[np.ndarray, Displacement | None]:
+def read_itk(path: str | os.PathLike) -> Transform:
     """Reads a two-dimensional point map from ITK text, centres of rotation honoured.
 
     Args:
         path: The `.tfm` file: an affine, Euler, similarity or translation transform, a composite
             of such, or a composite whose last member (applied first) is a displacement field.
-
-    Returns:
-        `[3, 3]` float64, acting on (y, x, 1), um, and the field added to its result, or None.
 
     Raises:
         InputError: another kind of transform, another order, or numbers missing.
@@ -98,9 +89,9 @@ def read_itk(path: str | os.PathLike) -> tuple[np.ndarray, Displacement | None]:
     if abs(np.linalg.det(matrix[:2, :2])) < 1e-12:
         raise InputError(path, "Parameters", "cannot be inverted")
     if field is None:
-        return matrix, None
+        return Transform(matrix)
     after = np.asarray(field.disp_um) @ matrix[:2, :2].T
-    return matrix, Displacement(field.y_um, field.x_um, after)
+    return Transform(matrix, Displacement(field.y_um, field.x_um, after))
 
 
 def itk_note(path: str | os.PathLike) -> str:

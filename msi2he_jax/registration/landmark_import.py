@@ -211,7 +211,7 @@ def _feature(path: Path, feature) -> tuple[dict, str, str]:
 def _coordinates(path: Path, values) -> np.ndarray:
     try:
         points = np.array([point[:2] for point in values], np.float64).reshape(-1, 2)
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
         raise InputError(path, "coordinates", "are not pairs of numbers") from error
     if not np.all(np.isfinite(points)):
         raise InputError(path, "coordinates", "are not all finite")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 import os
@@ -11,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.io_safety import LIMITS, atomic_file, csv_errors, existing_file
+from msi2he_jax.registration.fields import LARGEST_UM
+from msi2he_jax.tables import read_table, write_table
 
 NUMBERS = ("histology_y_um", "histology_x_um", "msi_y_um", "msi_x_um")
 COLUMNS = ("name", "use", "histology_x_um", "histology_y_um", "msi_x_um", "msi_y_um")
@@ -65,15 +65,12 @@ def read_landmarks(path: str | os.PathLike) -> Landmarks:
         InputError: names the column or the line: columns missing, a cell that is no finite
             number, an unknown use, a name given twice, no points at all.
     """
-    path = existing_file(path, "landmarks")
-    if path.stat().st_size > LIMITS.text_bytes:
-        raise InputError(path, "", f"is larger than {LIMITS.text_bytes} bytes")
-    with csv_errors(path):
-        rows = _rows(path)
+    table = read_table(path, "landmarks", COLUMNS, _check_header)
+    path, rows = table.path, table.records()
     if not rows:
         raise InputError(path, "", "holds no landmarks", "add one line per point")
     _refuse_repeats(path, rows)
-    numbers = np.array([[_number(path, line, row, c) for c in NUMBERS] for line, row in rows])
+    numbers = np.array([[um_of_cell(path, line, c, row[c]) for c in NUMBERS] for line, row in rows])
     return Landmarks(
         name=np.array([row["name"].strip() for _, row in rows]),
         use=np.array([_use(path, line, row) for line, row in rows]),
@@ -90,62 +87,41 @@ def write_landmarks(path: str | os.PathLike, landmarks: Landmarks) -> None:
         path: The CSV file to write.
         landmarks: What to write.
     """
-    with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for name, use, msi, histology in zip(
-            landmarks.name,
-            landmarks.use,
-            landmarks.msi_yx_um,
-            landmarks.histology_yx_um,
-            strict=True,
-        ):
-            points = (histology[1], histology[0], msi[1], msi[0])
-            writer.writerow([name, use, *(f"{value:.4f}" for value in points)])
-
-
-def _rows(path: Path) -> list[tuple[int, dict]]:
-    """Returns (line number, cells by column) of each line that is not blank."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(path, "", "is not UTF-8 text", "save it as CSV UTF-8") from error
-    reader = csv.DictReader(text.splitlines(), restval="", restkey="surplus")
-    _check_header(path, [(name or "").strip() for name in reader.fieldnames or []])
-    reader.fieldnames = [name.strip() for name in reader.fieldnames]
-    rows = []
-    for row in reader:
-        if "surplus" in row:
-            raise InputError(path, f"line {reader.line_num}", "has more cells than the header")
-        if any(cell.strip() for cell in row.values()):
-            rows.append((reader.line_num, row))
-    return rows
+    texts = (landmarks.name.tolist(), landmarks.use.tolist())
+    points = np.hstack([landmarks.histology_yx_um[:, ::-1], landmarks.msi_yx_um[:, ::-1]])
+    rows = zip(*texts, points.tolist(), strict=True)
+    cells = ([name, use, *(f"{value:.4f}" for value in point)] for name, use, point in rows)
+    write_table(path, COLUMNS, cells)
 
 
 def _check_header(path: Path, header: list[str]) -> None:
     missing = [column for column in COLUMNS if column not in header]
-    if not missing:
-        return
-    if len(header) == 1 and ";" in header[0]:
-        raise InputError(
-            path, "header", "cells are separated by ';'", "save with commas and decimal points"
-        )
-    if len(header) == 1 and "\t" in header[0]:
-        raise InputError(path, "header", "cells are separated by tabs", "save with commas")
-    found = ", ".join(header) or "nothing"
-    raise InputError(
-        path, "header", f"lacks {', '.join(missing)} (found {found})", f"needs {','.join(COLUMNS)}"
-    )
+    if missing:
+        why = f"lacks {', '.join(missing)} (found {', '.join(header) or 'nothing'})"
+        raise InputError(path, "header", why, f"needs {','.join(COLUMNS)}")
 
 
-def _number(path: Path, line: int, row: dict, column: str) -> float:
-    cell = row[column].strip()
+def um_of_cell(path: Path, line: int, column: str, cell: str) -> float:
+    """Reads a position, um.
+
+    Args:
+        path: What to name in an error, like `line` and `column`.
+        line: Counted from 1.
+        column: The table's.
+        cell: What stands there.
+
+    Raises:
+        InputError: no finite number, or one beyond `LARGEST_UM`.
+    """
+    cell = cell.strip()
     try:
         value = float(cell)
     except ValueError:
         value = math.nan
-    if math.isfinite(value):
+    if abs(value) <= LARGEST_UM:
         return value
+    if math.isfinite(value):
+        raise InputError(path, f"line {line}, {column}", f"{cell} is beyond {LARGEST_UM:g} um")
     hint = "write decimal points, not commas" if "," in cell else "a position in um"
     raise InputError(path, f"line {line}, {column}", f"{cell!r} is not a finite number", hint)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
 
 import numpy as np
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.io_safety import LIMITS, atomic_file, existing_file
+from msi2he_jax.registration.landmarks import um_of_cell
+from msi2he_jax.tables import read_table, write_table
 
 X, Y = "x_um", "y_um"
+PREFIXES = ("", "msi_", "histology_")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,48 +38,26 @@ def read_points_table(path: str | os.PathLike, side: str) -> PointTable:
         side: `msi` or `histology`: which columns of a `landmarks.csv` are taken.
 
     Raises:
-        InputError: no such columns, no points, or a cell that is no finite number.
+        InputError: no such columns, no points, or a cell that `landmarks.um_of_cell` refuses.
     """
-    path = existing_file(path, "points")
-    if path.stat().st_size > LIMITS.text_bytes:
-        raise InputError(path, "", f"is larger than {LIMITS.text_bytes} bytes")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(path, "", "is not UTF-8 text", "save it as CSV UTF-8") from error
-    rows = [row for row in csv.reader(lines) if any(cell.strip() for cell in row)]
-    header = [cell.strip() for cell in rows[0]] if rows else []
+    coordinates = [f"{each}{name}" for each in PREFIXES for name in (X, Y)]
+    table = read_table(path, "points", coordinates)
+    path, header = table.path, table.columns
     places = _places(path, header, side)
-    other = [i for i, name in enumerate(header) if not name.endswith((X, Y))]
-    points, kept = [], []
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(header):
-            why = f"has {len(row)} cells, the header {len(header)}"
-            raise InputError(path, f"line {number}", why)
-        points.append([_finite(path, number, header[i], row[i]) for i in places])
-        kept.append([row[i] for i in other])
+    other = [i for i, name in enumerate(header) if name not in coordinates]
+    points = [[um_of_cell(path, n, header[i], row[i]) for i in places] for n, row in table.rows]
     if not points:
         raise InputError(path, "points", "holds none")
-    return PointTable(np.array(points, np.float64), [header[i] for i in other], kept)
+    kept = [[row[i] for i in other] for _, row in table.rows]
+    return PointTable(np.array(points, np.float64), [table.names[i] for i in other], kept)
 
 
 def _places(path, header: list[str], side: str) -> tuple[int, int]:
     for prefix in ("", f"{side}_"):
         if f"{prefix}{X}" in header and f"{prefix}{Y}" in header:
             return header.index(f"{prefix}{Y}"), header.index(f"{prefix}{X}")
-    semicolon = len(header) == 1 and ";" in header[0]
-    hint = "save with commas and decimal points" if semicolon else f"found {', '.join(header)}"
+    hint = f"found {', '.join(header) or 'nothing'}"
     raise InputError(path, "header", f"lacks {X} and {Y} (or {side}_{X} and {side}_{Y})", hint)
-
-
-def _finite(path, line: int, column: str, cell: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = np.nan
-    if not np.isfinite(value):
-        raise InputError(path, f"line {line}, {column}", f"{cell!r} is not a finite number")
-    return value
 
 
 def write_points_table(path: str | os.PathLike, table: PointTable) -> None:
@@ -88,8 +67,6 @@ def write_points_table(path: str | os.PathLike, table: PointTable) -> None:
         path: The CSV file.
         table: What to write.
     """
-    with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*table.columns, X, Y])
-        for cells, (y, x) in zip(table.rows, table.yx_um, strict=True):
-            writer.writerow([*cells, f"{x:.4f}", f"{y:.4f}"])
+    points = zip(table.rows, table.yx_um.tolist(), strict=True)
+    rows = ([*cells, f"{x:.4f}", f"{y:.4f}"] for cells, (y, x) in points)
+    write_table(path, [*table.columns, X, Y], rows)

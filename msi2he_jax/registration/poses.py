@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msi2he_jax.registration import similarity, transforms
+from msi2he_jax.registration import measures, point_prior, transforms
+from msi2he_jax.registration.similarity import Search
 
 ANGLES = 36
-BINS = 6
 GUESS_TURNS_DEG = np.linspace(-15.0, 15.0, 31)
 GUESS_REACH = 0.2  # half widths
 EVERYWHERE = 10.0  # half widths: more than any canvas
@@ -54,7 +54,7 @@ def around(linear: np.ndarray, scales: Sequence[float] = (1.0,)) -> np.ndarray:
     return np.multiply.outer(np.asarray(scales), np.array(turns)).astype(np.float32)
 
 
-def best_poses(pairs: dict, orientations: np.ndarray, near, reach, keep: int):
+def best_poses(pairs: dict, orientations: np.ndarray, near, reach, keep: int, search: Search):
     """Finds the best shift of every orientation, and the best orientations.
 
     Args:
@@ -63,13 +63,14 @@ def best_poses(pairs: dict, orientations: np.ndarray, near, reach, keep: int):
         near: `[B, 2]` float, the shift to stay near, half widths.
         reach: `[B]` float, how near, half widths.
         keep: How many poses to return.
+        search: What scores all shifts of an orientation.
 
     Returns:
         linears `[B, keep, 2, 2]` float32 and shifts `[B, keep, 2]` float32, best first.
     """
     flat = orientations.reshape(len(orientations), -1, 2, 2)
     near, reach = (np.asarray(value, np.float32) for value in (near, reach))
-    scores, shifts = map(np.asarray, _search(pairs, flat, near, reach, BINS))
+    scores, shifts = map(np.asarray, _search(pairs, flat, near, reach, search))
     chosen = np.stack([_ranked(s.reshape(orientations.shape[1:4]))[:keep] for s in scores])
     rows = np.arange(len(flat))[:, None]
     return flat[rows, chosen], shifts[rows, chosen]
@@ -83,28 +84,24 @@ def _ranked(scores: np.ndarray) -> np.ndarray:
     return scores.argmax(axis=0).ravel()[order] * best.size + order
 
 
-@functools.partial(jax.jit, static_argnames="bins")
-def _search(pairs: dict, linears, near, reach, bins: int):
+@functools.partial(jax.jit, static_argnames="search")
+def _search(pairs: dict, linears, near, reach, search: Search):
     """Best whole-pixel shift of each orientation: scores `[B, S]`, shifts `[B, S, 2]`."""
-    return jax.lax.map(lambda one: _search_one(*one, bins), (pairs, linears, near, reach))
+    return jax.lax.map(lambda one: _search_one(*one, search), (pairs, linears, near, reach))
 
 
-def _search_one(pair: dict, linears, near, reach, bins: int):
+def _search_one(pair: dict, linears, near, reach, search: Search):
     n = pair["mask"].shape[-1]
-    y = similarity.memberships(*similarity.unmultiplied(pair["fixed"].reshape(-1, n * n)), bins)
-    y = y.reshape(*y.shape[:2], n, n)
-    planes = jnp.concatenate(
-        [pair["values"] * pair["mask"], pair["mask"][None], pair["weight"][None]]
-    )
+    planes, slide = search.prepare(pair)
     axis = (jnp.arange(n) - n // 2) * (2.0 / n)
     distance = jnp.hypot(axis[:, None] - near[0], axis[None] - near[1])
 
     def one(linear):
-        index = similarity.to_index(similarity.grid(n) @ jnp.linalg.inv(linear).T, n)
-        sampled = similarity.bilinear(planes, index)
-        x = similarity.memberships(*similarity.unmultiplied(sampled[:-1]), bins) * sampled[-1]
-        scores = similarity.information_of_shifts(x.reshape(*x.shape[:2], n, n), y)
-        scores = jnp.where(distance <= reach, scores, -1.0)
+        index = measures.to_index(measures.grid(n) @ jnp.linalg.inv(linear).T, n)
+        scores = search.shifts(measures.bilinear(planes, index).reshape(-1, n, n), slide)
+        if "points" in pair:
+            scores = scores - point_prior.against_shifts(pair["points"], linear, axis)
+        scores = jnp.where(distance <= reach, scores, -jnp.inf)
         best = jnp.argmax(scores)
         return scores.ravel()[best], jnp.stack([axis[best // n], axis[best % n]])
 

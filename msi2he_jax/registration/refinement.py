@@ -8,15 +8,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from msi2he_jax.registration import similarity
+from msi2he_jax.registration import measures, point_prior
+from msi2he_jax.registration.similarity import Similarity
 
-BINS = 16
 FREE_STRETCH = 0.25
-GRADIENT_SIGMA_PX = 3.0
+# Standard deviation of half the log ratio of both scales: what cutting and mounting stretch.
+RATIO_SD = 0.03
+# Scores are means over pixels whose residuals are not independent: as good as so many that are.
+INDEPENDENT = 14.0
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "metric"))
-def refine(pairs: dict, linears, shifts, steps: int, rate: float, metric: str):
+def refine(pairs: dict, linears, shifts, steps: int, rate: float, metric: Similarity):
     """Improves poses by Adam, all poses of all pairs together.
 
     Args:
@@ -25,29 +28,35 @@ def refine(pairs: dict, linears, shifts, steps: int, rate: float, metric: str):
         shifts: `[B, S, 2]` float32, half widths.
         steps: Adam steps.
         rate: First step size.
-        metric: `mi`, `ncc` or `ngf`.
+        metric: What to ascend.
 
     Returns:
-        linears `[B, S, 2, 2]`, shifts `[B, S, 2]` and scores `[B, S]`, best first.
+        linears `[B, S, 2, 2]`, shifts `[B, S, 2]` and scores `[B, S]`, best first; where a pair has
+        points, less what these say against the pose.
     """
     return jax.vmap(lambda *one: _refine_pair(*one, steps, rate, metric))(pairs, linears, shifts)
 
 
-def _refine_pair(pair: dict, linears, shifts, steps: int, rate: float, metric: str):
-    score = functools.partial(_score, _prepare(pair, metric), metric)
-    linears, shifts, scores = jax.vmap(lambda *pose: _ascend(score, *pose, steps, rate))(
+def _refine_pair(pair: dict, linears, shifts, steps: int, rate: float, metric: Similarity):
+    n = pair["mask"].shape[-1]
+    slide = jnp.concatenate([pair["fixed"], pair["fixed_known"][None]])
+    score = functools.partial(_score, metric, metric.prepare(pair), slide, measures.grid(n))
+    if "points" in pair:
+        score = functools.partial(_with_points, score, pair["points"])
+    penalty = functools.partial(_prior, pair["scale_sd"]) if metric.prior else _penalty
+    linears, shifts, scores = jax.vmap(lambda *pose: _ascend(score, penalty, *pose, steps, rate))(
         linears, shifts
     )
     order = jnp.argsort(-scores)
     return linears[order], shifts[order], scores[order]
 
 
-def _ascend(score, linear, shift, steps: int, rate: float):
+def _ascend(score, penalty, linear, shift, steps: int, rate: float):
     """Adam on one pose; the best step counts, not the last."""
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps, 0.05))
 
     def loss(params):
-        return _penalty(linear, params) - score(linear, params)
+        return penalty(linear, params) - score(linear, params)
 
     def step(carry, _):
         params, state, best, best_loss = carry
@@ -64,32 +73,20 @@ def _ascend(score, linear, shift, steps: int, rate: float):
     return linear @ (jnp.eye(2) + best[0]), best[1], score(linear, best)
 
 
-def _prepare(pair: dict, metric: str) -> dict:
-    """What does not change while poses move."""
-    n = pair["mask"].shape[-1]
-    values, mask = pair["values"].reshape(-1, n * n), pair["mask"].ravel()
-    ready = {"grid": similarity.grid(n), "weight": pair["weight"].ravel(), "fixed": pair["fixed"]}
-    if metric == "mi":
-        return ready | {"members": similarity.memberships(values, mask, BINS)}
-    return ready | {"values": values * mask}
-
-
-def _score(ready: dict, metric: str, linear, params) -> jax.Array:
+def _score(metric: Similarity, ready, slide, grid, linear, params) -> jax.Array:
     change, shift = params
-    n = ready["fixed"].shape[-1]
-    where = ready["grid"] @ (linear @ (jnp.eye(2) + change)).T + shift
-    planes = similarity.bilinear(ready["fixed"], similarity.to_index(where, n))
-    values, mask = similarity.unmultiplied(planes)
-    if metric == "mi":
-        members = similarity.memberships(values, mask, BINS)
-        return similarity.mutual_information(ready["members"], members, ready["weight"])
-    if metric == "ncc":
-        return similarity.normalized_cross_correlation(
-            ready["values"], values * mask, ready["weight"]
-        )
-    x, y = (v.reshape(-1, n, n) for v in (ready["values"], values * mask))
-    weight = ready["weight"].reshape(n, n)
-    return similarity.normalized_gradient_fields(x, y, weight, sigma_px=GRADIENT_SIGMA_PX)
+    n = slide.shape[-1]
+    where = grid @ (linear @ (jnp.eye(2) + change)).T + shift[None]
+    planes = measures.bilinear(slide, measures.to_index(where, n))
+    values, mask = measures.unmultiplied(planes[:-1])
+    known = planes[-1].reshape(n, n)
+    return metric.affine(ready, values.reshape(-1, n, n), mask.reshape(n, n), known)
+
+
+def _with_points(score, points, linear, params) -> jax.Array:
+    change, shift = params
+    against = point_prior.against(points, linear @ (jnp.eye(2) + change), shift)
+    return score(linear, params) - against
 
 
 def _penalty(linear, params) -> jax.Array:
@@ -98,3 +95,13 @@ def _penalty(linear, params) -> jax.Array:
     total = linear @ (jnp.eye(2) + params[0]) / scale
     stretch = jnp.sqrt(jnp.sum((total.T @ total - jnp.eye(2)) ** 2) + 1e-8)
     return 10.0 * jnp.maximum(stretch - FREE_STRETCH, 0.0) ** 2
+
+
+def _prior(scale_sd, linear, params) -> jax.Array:
+    """Minus log of a normal prior on log scale and on half the log ratio of both scales."""
+    total = linear @ (jnp.eye(2) + params[0])
+    area = jnp.maximum(jnp.abs(jnp.linalg.det(total)), 1e-6)
+    # exp(2 h) + exp(-2 h) for half the log ratio h: smooth where both scales are equal
+    ratio = jnp.sum(total**2) / area
+    squared = (0.5 * jnp.log(area) / scale_sd) ** 2 + (ratio - 2.0) / (4.0 * RATIO_SD**2)
+    return 0.5 * squared / INDEPENDENT

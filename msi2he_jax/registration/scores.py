@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from msi2he_jax.registration import transforms, velocity
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.registration import velocity
+from msi2he_jax.registration.transforms import Transform, translation
 
 SUCCESS_MSI_PX = 2.0
 _TRE_NAMES = (
@@ -24,24 +24,19 @@ _TRE_NAMES = (
 
 
 def target_registration_error(
-    matrix: np.ndarray,
-    displacement: Displacement | None,
-    moving_yx: np.ndarray,
-    fixed_yx: np.ndarray,
+    transform: Transform, moving_yx: np.ndarray, fixed_yx: np.ndarray
 ) -> np.ndarray:
     """Returns how far each mapped point lands from where it belongs.
 
     Args:
-        matrix: `[3, 3]` float, moving to fixed, acting on (y, x, 1), um.
-        displacement: Field on moving positions, or None.
+        transform: Moving to fixed.
         moving_yx: `[N, 2]` float, MSI (y, x), um; points no fit has seen.
         fixed_yx: `[N, 2]` float, histology (y, x), um.
 
     Returns:
         `[N]` float64, um.
     """
-    mapped = transforms.apply_transform(matrix, displacement, moving_yx)
-    return np.linalg.norm(mapped - np.asarray(fixed_yx, np.float64), axis=-1)
+    return np.linalg.norm(transform(moving_yx) - np.asarray(fixed_yx, np.float64), axis=-1)
 
 
 def summarize_tre(errors_um: np.ndarray, *, msi_um_per_px: float, fixed_diagonal_um: float) -> dict:
@@ -102,23 +97,23 @@ def failed(before: dict, after: dict) -> bool | None:
     return bool(after["tre_median_um"] > before["tre_median_um"])
 
 
-def smoothness(matrix: np.ndarray, displacement: Displacement | None) -> dict[str, float]:
+def smoothness(transform: Transform) -> dict[str, float]:
     """Says how much a displacement stretches, and whether it folds anywhere.
 
     Args:
-        matrix: `[3, 3]` float, acting on (y, x, 1), um.
-        displacement: Field added to its result, or None.
+        transform: Any.
 
     Returns:
         `det_min`, `det_max` (Jacobian determinants relative to the matrix's, over all corners of
         all cells), `log_det_std` (over those that are positive) and `folding_fraction` (share of
         cells with a determinant that is not positive).
     """
-    if displacement is None:
+    field = transform.displacement
+    if field is None:
         return {"det_min": 1.0, "det_max": 1.0, "log_det_std": 0.0, "folding_fraction": 0.0}
-    relative = displacement.disp_um @ np.linalg.inv(np.asarray(matrix)[:2, :2]).T
+    relative = field.disp_um @ np.linalg.inv(transform.matrix[:2, :2]).T
     steps = []
-    for axis in (displacement.y_um, displacement.x_um):
+    for axis in (field.y_um, field.x_um):
         step = np.diff(axis)
         # the ring beyond the border, where the field is constant, may have any width
         steps.append(np.concatenate([step[:1], step, step[-1:]]) if len(step) else np.ones(2))
@@ -131,6 +126,21 @@ def smoothness(matrix: np.ndarray, displacement: Displacement | None) -> dict[st
         "log_det_std": float(np.std(np.log(positive))) if positive.size else float("nan"),
         "folding_fraction": float(np.mean(found.min(axis=0) <= 0)),
     }
+
+
+def fold_warnings(transform: Transform) -> list[str]:
+    """Says on what share of its cells a transform folds, where it does.
+
+    Args:
+        transform: MSI to histology.
+    """
+    share = smoothness(transform)["folding_fraction"]
+    if not share:
+        return []
+    return [
+        f"the displacement folds on {share:.2%} of its field: points of the histology there have "
+        "no one place on the MSI, and what is drawn there is taken from nearby"
+    ]
 
 
 def cohort_scores(rows: Sequence[dict]) -> dict[str, float | None]:
@@ -181,42 +191,37 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * np.logical_and(a, b).sum() / total) if total else float("nan")
 
 
-def identity_alignment(moving_center_um, fixed_center_um) -> np.ndarray:
+def identity_alignment(moving_center_um, fixed_center_um) -> Transform:
     """Returns the transform of no registration: both tissues centred, nothing turned.
 
     Args:
         moving_center_um: `[2]` float (y, x), um.
         fixed_center_um: `[2]` float (y, x), um.
-
-    Returns:
-        `[3, 3]` float64, acting on (y, x, 1), um.
     """
     shift = np.asarray(fixed_center_um, np.float64) - np.asarray(moving_center_um, np.float64)
-    return transforms.from_parts(np.eye(2), shift)
+    return Transform(translation(shift))
 
 
 def score_pair(
-    matrix: np.ndarray,
+    transform: Transform,
     pairs: dict[str, tuple[np.ndarray, np.ndarray]],
     *,
     msi_um_per_px: float,
     fixed_diagonal_um: float,
-    displacement: Displacement | None = None,
 ) -> dict:
     """Scores one transform on several sets of points.
 
     Args:
-        matrix: `[3, 3]` float, moving to fixed, acting on (y, x, 1), um.
+        transform: Moving to fixed.
         pairs: Name of a set to its points: MSI `[N, 2]` and histology `[N, 2]`, (y, x), um.
         msi_um_per_px: MSI pixel size, um.
         fixed_diagonal_um: Diagonal of the histology image, um.
-        displacement: Field added to the matrix's result, or None.
 
     Returns:
         Name of each set to what `summarize_tre` says.
     """
     sizes = {"msi_um_per_px": msi_um_per_px, "fixed_diagonal_um": fixed_diagonal_um}
     return {
-        name: summarize_tre(target_registration_error(matrix, displacement, *points), **sizes)
+        name: summarize_tre(target_registration_error(transform, *points), **sizes)
         for name, points in pairs.items()
     }

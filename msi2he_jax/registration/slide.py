@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -21,6 +22,7 @@ class Slide:
         tissue: `[H, W]` bool.
         um_per_px: Pixel size, um.
         origin_um: `[2]` float64 (y, x), outer corner of pixel (0, 0) in the slide's frame, um.
+        warnings: What is odd in the file.
     """
 
     pixels: np.ndarray
@@ -28,6 +30,20 @@ class Slide:
     tissue: np.ndarray
     um_per_px: float
     origin_um: np.ndarray
+    warnings: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def channels(self) -> np.ndarray:
+        """Principal components of the channels' optical densities over the tissue.
+
+        `[H, W, 3]` float32. They span what any two or three stains absorb (haematoxylin and eosin,
+        DAB), and no stain need be named; of a grey image only the first is not constant.
+        """
+        density = channel_densities(self.pixels)
+        inside = density[self.tissue] if self.tissue.any() else density.reshape(-1, 3)
+        centred = inside - inside.mean(axis=0)
+        axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
+        return (density - inside.mean(axis=0)) @ axes
 
     @property
     def diagonal_um(self) -> float:
@@ -50,7 +66,8 @@ def working_slide(histology: Histology, *, um_per_px: float) -> Slide:
     um = max(um_per_px, histology.um_per_px, extent / MOST_PIXELS_A_SIDE)
     pixels = resample_area(histology.pixels, histology.um_per_px, um)
     origin = np.asarray(histology.origin_um, np.float64)
-    return Slide(pixels, optical_density(pixels), tissue_mask(pixels), um, origin)
+    tissue = tissue_mask(pixels)
+    return Slide(pixels, optical_density(pixels), tissue, um, origin, histology.warnings)
 
 
 def optical_density(pixels: np.ndarray) -> np.ndarray:
@@ -62,5 +79,9 @@ def optical_density(pixels: np.ndarray) -> np.ndarray:
     Returns:
         `[...]` float32, 0 (white) to 2.41 (black), mean of the channels.
     """
-    levels = np.maximum(pixels.astype(np.float32), 1.0) / 255.0
-    return -np.log10(levels).mean(axis=-1)
+    return channel_densities(pixels).mean(axis=-1)
+
+
+def channel_densities(pixels: np.ndarray) -> np.ndarray:
+    """Returns `optical_density` of each channel, `[..., 3]` float32."""
+    return -np.log10(np.maximum(pixels.astype(np.float32), 1.0) / 255.0)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from pathlib import Path
 
 import numpy as np
 
-from msi2he_jax.io_safety import atomic_file, write_json
+from msi2he_jax.io_safety import write_json
 from msi2he_jax.registration.scores import SUCCESS_MSI_PX, cohort_scores, failed
+from msi2he_jax.tables import write_records, write_table
 
+# Landmarks are not marked more exactly: what is less is no difference.
+WORSE_MSI_PX = 0.25
+NEARLY_EVERYWHERE = 0.9
 BASELINES = ("initial", "control_points")
 _OF_EACH = ("tre_median_um", "tre_p90_um", "tre_median_msi_px")
 HEADLINES = (
@@ -66,8 +69,10 @@ def summarize(rows: list[dict], **facts) -> dict:
     Returns:
         `facts`, `median` (of the sections' values), `cohort` (by the definitions of ANHIR and
         ACROBAT, on held-out landmarks), `success_rate`, what counts as success, `failures` (worse
-        than the start), and the rows as `samples`.
+        than the start), `cautions` (see there; with the section's name), and the rows as `samples`,
+        each with its `caution`.
     """
+    rows = [row | {"caution": "; ".join(cautions(row))} for row in rows]
     judged = [row["success"] for row in rows if row.get("success") is not None]
     return {
         **facts,
@@ -75,10 +80,36 @@ def summarize(rows: list[dict], **facts) -> dict:
         "sections": len(rows),
         "success_rate": float(np.mean(judged)) if judged else None,
         "failures": [row.get("sample_id") for row in rows if row.get("failed")],
+        "cautions": [f"{row.get('sample_id')}: {each}" for row in rows for each in cautions(row)],
         "median": {name: _median(rows, name) for name in HEADLINES},
         "cohort": cohort_scores(rows),
         "samples": rows,
     }
+
+
+def cautions(row: dict) -> list[str]:
+    """Says why what was found for a section should not be taken as it is.
+
+    Args:
+        row: From `sample_row`, with `msi_um_per_px`, `undetermined_share` and, of a deformable
+            step, `kept_affine`; what is absent is not looked at.
+
+    Returns:
+        Sentences; none where nothing speaks against it.
+    """
+    said = []
+    share, bent = row.get("undetermined_share"), row.get("kept_affine") is False
+    if (bent or row.get("method") == "automatic") and (share or 0.0) > NEARLY_EVERYWHERE:
+        what = "the deformable step" if bent else "the alignment"
+        said.append(f"{what} is undetermined in {share:.0%} of the tissue: do not use it")
+    for use, words in (("", "held-out landmarks"), ("truth_", "the simulator's truth")):
+        found, points = (row.get(f"{by}{use}tre_median_um") for by in ("", "control_points_"))
+        if None not in (found, points):
+            if found - points > WORSE_MSI_PX * row["msi_um_per_px"]:
+                numbers = f"median TRE {found:.1f} instead of {points:.1f} um on {words}"
+                said.append(f"worse than the control points: {numbers}")
+            break
+    return said
 
 
 def _median(rows: list[dict], name: str) -> float | None:
@@ -104,7 +135,22 @@ def summary_lines(summary: dict) -> list[str]:
             lines.append(f"median TRE on {words}, um: {', '.join(parts)}")
     if summary["failures"]:
         lines.append(f"worse than centred only: {', '.join(map(str, summary['failures']))}")
-    return lines
+    return lines + summary["cautions"]
+
+
+def left_out_lines(rows: list[dict]) -> list[str]:
+    """Says per section how well its control points agree, each left out in turn.
+
+    Args:
+        rows: One per section, with what `control_points.Fit.as_row` says.
+    """
+    return [
+        f"{row['sample_id']}: {row['control_points_fit']} control points: leave-one-out error "
+        f"median {row['leave_one_out_median_um']:.1f}, max {row['leave_one_out_max_um']:.1f} um "
+        f"({row['control_points_used']} used, {row['control_points_outliers']} outliers)"
+        for row in rows
+        if row.get("leave_one_out_median_um") is not None
+    ]
 
 
 def write_summary(folder: str | os.PathLike, summary: dict) -> None:
@@ -115,9 +161,7 @@ def write_summary(folder: str | os.PathLike, summary: dict) -> None:
         summary: From `summarize`.
     """
     write_json(Path(folder) / "summary.json", summary)
-    rows = summary["samples"]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    write_rows(Path(folder) / "summary.csv", columns, rows)
+    write_records(Path(folder) / "summary.csv", summary["samples"])
 
 
 def write_errors(path: str | os.PathLike, errors: dict) -> None:
@@ -129,22 +173,8 @@ def write_errors(path: str | os.PathLike, errors: dict) -> None:
             their errors `[N]`, um.
     """
     rows = [
-        {"use": use, "msi_x_um": f"{x:.3f}", "msi_y_um": f"{y:.3f}", "tre_um": f"{error:.3f}"}
+        [use, f"{x:.3f}", f"{y:.3f}", f"{error:.3f}"]
         for use, (points, values) in errors.items()
         for (y, x), error in zip(points, values, strict=True)
     ]
-    write_rows(path, ["use", "msi_x_um", "msi_y_um", "tre_um"], rows)
-
-
-def write_rows(path: str | os.PathLike, columns: list[str], rows: list[dict]) -> None:
-    """Writes a CSV, atomically; None becomes an empty cell.
-
-    Args:
-        path: Where to.
-        columns: Header.
-        rows: Cells by column; absent ones stay empty.
-    """
-    with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n", restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(path, ["use", "msi_x_um", "msi_y_um", "tre_um"], rows)

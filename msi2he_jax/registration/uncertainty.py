@@ -4,8 +4,9 @@ Around every place of the MSI, the slide is shifted by all small amounts against
 shift is weighed by its likelihood under the joint histogram of the alignment found: pointwise
 mutual information, summed over the neighbourhood, one vote per MSI pixel. Where one shift
 stands out the place is certain; where all do equally well, nothing holds the alignment there but
-its smoothness. The spread says how sharply the images speak, not that they speak the truth: an
-alignment to a wrong pose can be sharp too.
+its smoothness. Points that a person marked are heard everywhere, as an affine of theirs with their
+stated error; where the section bends, that error grows by the bending. The spread says how sharply
+images and points speak, not that they speak the truth: an alignment to a wrong pose can be sharp.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import dataclasses
 import numpy as np
 from scipy import ndimage
 
-from msi2he_jax.registration import canvas, similarity, transforms
+from msi2he_jax.registration import canvas, measures, point_prior, transforms
 from msi2he_jax.registration.automatic import Pair
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.registration.transforms import Transform
 
 BINS = 6
 PX_PER_MSI_PX = 2.0
@@ -35,7 +36,8 @@ class Uncertainty:
 
     Attributes:
         spread_um: `[H, W]` float32 on the moving image's pixels: root mean square of the shifts the
-            images would as soon accept, per axis, um of the fixed frame; NaN off the tissue.
+            images (and the pair's points) would as soon accept, per axis, um of the fixed frame;
+            NaN off the tissue.
         limit_um: What `spread_um` is where the images say nothing at all, um.
         median_um: Over the tissue, um.
         undetermined: Share of the tissue where the spread exceeds half the limit.
@@ -55,15 +57,12 @@ class Uncertainty:
         }
 
 
-def estimate_uncertainty(
-    pair: Pair, matrix: np.ndarray, displacement: Displacement | None = None
-) -> Uncertainty:
+def estimate_uncertainty(pair: Pair, transform: Transform) -> Uncertainty:
     """Estimates how well two images determine their alignment, pixel by pixel.
 
     Args:
         pair: From `automatic.make_pair`.
-        matrix: `[3, 3]` float, moving to fixed, acting on (y, x, 1), um.
-        displacement: Field on moving positions, added to the matrix's result, or None.
+        transform: Moving to fixed.
 
     Returns:
         The spread of acceptable shifts on the moving image's pixels.
@@ -75,30 +74,38 @@ def estimate_uncertainty(
     msi_um = float(pair.moving.um_per_px.mean())
     n = int(min(MOST_PX, np.ceil(2 * radius / msi_um * PX_PER_MSI_PX)))
     um = 2 * radius / n
-    x, y, weight = _draw(pair, matrix, displacement, radius, n)
+    x, y, weight = _draw(pair, transform, radius, n)
     evidence = _evidence(x, y, weight, msi_um / um)
-    spread_px, limit_px = _spread(evidence, y, msi_um / um)
-    scale = um * np.sqrt(abs(np.linalg.det(np.asarray(matrix)[:2, :2])))
+    scale = um * np.sqrt(abs(np.linalg.det(transform.matrix[:2, :2])))
+    places = transforms.pixel_centers((n, n), um) + pair.moving.center_um - radius
+    told = _told_by_points(pair.points, transform, places, um, scale) if pair.points else None
+    spread_px, limit_px = _spread(evidence, y, msi_um / um, told)
     spread = _on_moving(pair, (scale * spread_px, 1 - y[0, 0]), radius, um)
-    known, limit = spread[np.isfinite(spread)], float(limit_px * scale)
-    return Uncertainty(
-        spread_um=spread,
-        limit_um=limit,
-        median_um=float(np.median(known)) if known.size else limit,
-        undetermined=float(np.mean(known > UNDETERMINED_SHARE * limit)) if known.size else 1.0,
-    )
+    return summarized(spread, float(limit_px * scale))
 
 
-def _draw(pair: Pair, matrix, displacement, radius: float, n: int):
+def summarized(spread_um: np.ndarray, limit_um: float) -> Uncertainty:
+    """Puts the figures of a table beside a map.
+
+    Args:
+        spread_um: `[H, W]` float32, um; NaN off the tissue.
+        limit_um: What it is where nothing is known, um.
+    """
+    known = spread_um[np.isfinite(spread_um)]
+    if not known.size:
+        return Uncertainty(spread_um, limit_um, limit_um, 1.0)
+    undetermined = float(np.mean(known > UNDETERMINED_SHARE * limit_um))
+    return Uncertainty(spread_um, limit_um, float(np.median(known)), undetermined)
+
+
+def _draw(pair: Pair, transform: Transform, radius: float, n: int):
     """Memberships `[C, bins + 1, n, n]` of both sides in the moving frame, and what is known."""
     values, mask, known = canvas.draw(pair.moving, radius, n)
-    corner = pair.moving.center_um - radius
-    frame = transforms.compose(matrix, transforms.from_parts(np.eye(2), corner))
+    frame = transform.in_images(pair.moving.center_um - radius)
     blur_um = 0.4 * float(pair.moving.um_per_px.mean())
-    field = displacement and displacement.shifted(-corner)
-    seen, tissue, inside = canvas.draw(pair.fixed, radius, n, blur_um, frame, field)
+    seen, tissue, inside = canvas.draw(pair.fixed, radius, n, blur_um, frame)
     x, y = (
-        np.asarray(similarity.memberships(v.reshape(len(v), -1), m.ravel(), BINS))
+        np.asarray(measures.memberships(v.reshape(len(v), -1), m.ravel(), BINS))
         for v, m in ((values, mask), (seen, tissue))
     )
     return x.reshape(-1, BINS + 1, n, n), y.reshape(-1, BINS + 1, n, n), known * inside
@@ -124,7 +131,17 @@ def _evidence(x, y, weight, px_per_msi_px: float) -> np.ndarray:
     return total
 
 
-def _spread(evidence, y, px_per_msi_px: float) -> tuple[np.ndarray, float]:
+def _told_by_points(points, transform: Transform, places, um: float, scale: float):
+    """The shift that points ask for at each place, `[n, n, 2]`, and its variance, in pixels."""
+    linear = transform.matrix[:2, :2]
+    there, sd_um = point_prior.predicted(points, places, mirrored=np.linalg.det(linear) < 0)
+    asked = (there - transform(places)) @ np.linalg.inv(linear).T / um
+    field = transform.displacement
+    bent = 0.0 if field is None else np.mean(field.disp_um**2)
+    return asked, (sd_um**2 + bent) / scale**2
+
+
+def _spread(evidence, y, px_per_msi_px: float, told=None) -> tuple[np.ndarray, float]:
     """RMS per axis of the shifts weighed by their likelihood, `[n, n]` pixels, and its limit."""
     reach = round(REACH_MSI_PX * px_per_msi_px)
     window = WINDOW_MSI_PX * px_per_msi_px
@@ -136,8 +153,10 @@ def _spread(evidence, y, px_per_msi_px: float) -> tuple[np.ndarray, float]:
     logs = np.empty((len(shifts), n, n))
     for log, (dy, dx) in zip(logs, shifts):
         moved = around[:, :, reach + dy : reach + dy + n, reach + dx : reach + dx + n]
-        told = np.einsum("dbij,dbij->ij", evidence, moved)
-        log[:] = votes * ndimage.gaussian_filter(told, window, truncate=3)
+        spoken = np.einsum("dbij,dbij->ij", evidence, moved)
+        log[:] = votes * ndimage.gaussian_filter(spoken, window, truncate=3)
+        if told is not None:
+            log -= np.sum((told[0] - (dy, dx)) ** 2, axis=-1) / (2 * told[1])
     likelihood = np.exp(logs - logs.max(axis=0))
     likelihood /= likelihood.sum(axis=0)
     squared = (shifts**2).sum(axis=1) / 2.0

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msi2he_jax.registration import similarity
+from msi2he_jax.registration import measures
 
 NODES = 64  # per side, on which velocities are integrated
 SQUARINGS = 6
@@ -79,11 +79,11 @@ def exponential(velocity: jax.Array) -> jax.Array:
     Source: Arsigny et al. 2006 (MICCAI, LNCS 4190:924).
     """
     n = velocity.shape[0]
-    grid = similarity.grid(n)
+    grid = measures.grid(n)
 
     def double(step, _):
-        index = jnp.clip(similarity.to_index(grid + step, n), 0.0, n - 1.0)
-        return step + similarity.bilinear(step.T.reshape(2, n, n), index).T, None
+        index = jnp.clip(measures.to_index(grid + step, n), 0.0, n - 1.0)
+        return step + measures.bilinear(step.T.reshape(2, n, n), index).T, None
 
     # a scan, which compiles once what six copies would compile six times
     step, _ = jax.lax.scan(double, velocity.reshape(-1, 2) / 2**SQUARINGS, length=SQUARINGS)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from msi2he_jax.registration import transforms
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.registration.transforms import Transform, apply_affine
 
 BAND_PIXELS = 1_000_000
 # Beyond the pixels reached: the low-pass' reach (4 sigma of at most half a step) and bilinear's.
@@ -16,24 +15,22 @@ def warp_by_bands(
     image: np.ndarray,
     *,
     source_um_per_px,
-    matrix_out_to_source: np.ndarray,
+    out_to_source: Transform,
     out_shape: tuple[int, int],
     out_um_per_px,
-    displacement: Displacement | None = None,
     order: int = 1,
     fill=0,
     band_pixels: int = BAND_PIXELS,
 ) -> np.ndarray:
-    """Does as `transforms.warp_image` does, in memory that the output's size does not decide.
+    """Does as `Transform.warp` does, in memory that the output's size does not decide.
 
     Args:
         image: `[H, W]` or `[H, W, C]`, any dtype; only slices of rows and columns are taken of it,
             so that it may be a memory map.
         source_um_per_px: Its pixel size, um; one number or (y, x).
-        matrix_out_to_source: `[3, 3]` float, output (y, x, 1) um to image um.
+        out_to_source: From the output's frame to the image's.
         out_shape: (rows, columns) of the result.
         out_um_per_px: Pixel size of the result, um; one number or (y, x).
-        displacement: Field on output positions added to the matrix's result, or None.
         order: 0 nearest, 1 bilinear.
         fill: Value outside the image, a number or `[C]`.
         band_pixels: Output pixels drawn at once.
@@ -48,20 +45,15 @@ def warp_by_bands(
     for start in range(0, out_shape[0], rows):
         shape = (min(rows, out_shape[0] - start), out_shape[1])
         down = np.array([start * out_um[0], 0.0])
-        matrix = transforms.compose(matrix_out_to_source, transforms.from_parts(np.eye(2), down))
-        bent = displacement and displacement.shifted(-down)
-        box = _needed(matrix, bent, shape, out_um, source_um, image.shape)
+        band = out_to_source.in_images(down)
+        box = _needed(band, shape, out_um, source_um, image.shape)
         corner = np.array([box[0].start, box[1].start]) * source_um
         bands.append(
-            transforms.warp_image(
+            band.in_images(to_yx=corner).warp(
                 np.asarray(image[box]),
                 source_um_per_px=source_um,
-                matrix_out_to_source=transforms.compose(
-                    transforms.from_parts(np.eye(2), -corner), matrix
-                ),
                 out_shape=shape,
                 out_um_per_px=out_um,
-                displacement=bent,
                 order=order,
                 fill=fill,
             )
@@ -69,16 +61,16 @@ def warp_by_bands(
     return np.concatenate(bands) if bands else np.empty((*out_shape, *image.shape[2:]), image.dtype)
 
 
-def _needed(matrix, bent, shape, out_um, source_um, source_shape) -> tuple[slice, slice]:
+def _needed(band: Transform, shape, out_um, source_um, source_shape) -> tuple[slice, slice]:
     """The part of the source on which a band depends; at least one pixel."""
     far = np.asarray(shape) * out_um
     corners = np.array([[0, 0], [0, far[1]], [far[0], 0], far])
-    reached = transforms.apply_affine(matrix, corners)
+    reached = apply_affine(band.matrix, corners)
     low, high = reached.min(axis=0), reached.max(axis=0)
-    if bent is not None:
-        low = low + np.asarray(bent.disp_um).min(axis=(0, 1))
-        high = high + np.asarray(bent.disp_um).max(axis=(0, 1))
-    step_px = np.linalg.norm(np.asarray(matrix)[:2, :2] * out_um / source_um[:, None], axis=1)
+    if band.displacement is not None:
+        low = low + np.asarray(band.displacement.disp_um).min(axis=(0, 1))
+        high = high + np.asarray(band.displacement.disp_um).max(axis=(0, 1))
+    step_px = np.linalg.norm(band.matrix[:2, :2] * out_um / source_um[:, None], axis=1)
     margin = MARGIN_STEPS * step_px + MARGIN_PX
     first = np.floor(low / source_um - margin).astype(int)
     last = np.ceil(high / source_um + margin).astype(int)

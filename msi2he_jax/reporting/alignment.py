@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from msi2he_jax.histology import read_histology
+from msi2he_jax.json_schema import is_number
 from msi2he_jax.reporting import figures
 from msi2he_jax.reporting.html import (
     Markup,
+    bullets,
     figure,
     image,
     join,
@@ -18,7 +20,7 @@ from msi2he_jax.reporting.html import (
     table,
     tag,
 )
-from msi2he_jax.reporting.records import Registration, is_number
+from msi2he_jax.reporting.records import Registration
 
 MOST_OVERLAYS = 6
 # Name in summary.json, heading, decimals; those that no sample has are left out.
@@ -44,20 +46,28 @@ def alignment_section(registration: Registration | None) -> Markup:
     samples = registration.samples
     if not samples:
         return missing("The registration's summary.json lists no sample.")
-    parts = [_words(registration), _table(samples), _plot(samples), _overlays(registration)]
+    said = registration.summary.get("warnings", [])
+    warnings = join([tag("h3", "Warnings"), bullets(said)]) if said else ""
+    parts = [_words(registration), _cautions(registration), warnings]
+    parts += [_table(samples), _plot(samples), _overlays(registration)]
     return join(part for part in parts if part)
+
+
+def _cautions(registration: Registration) -> Markup:
+    said = registration.summary.get("cautions", [])
+    return join([tag("h3", "Do not use as it is"), bullets(said)]) if said else Markup("")
 
 
 def _words(registration: Registration) -> Markup:
     summary, samples = registration.summary, registration.samples
-    known = [s["success"] for s in samples if isinstance(s.get("success"), bool)]
+    known = [s["success"] for s in samples if s.get("success") is not None]
     text = f"{len(samples)} sections were registered to their slides"
     text += f", method {summary['method']}" if summary.get("method") else ""
     text += f", from the {summary['moving']} image" if summary.get("moving") else ""
     if known:
         means = summary.get("success_means") or "as register defines it"
         text += f"; success ({means}): {sum(known)} of {len(known)}"
-    doubtful = [str(s.get("sample_id")) for s in samples if s.get("ambiguous") is True]
+    doubtful = [s["sample_id"] for s in samples if s.get("ambiguous") is True]
     if doubtful:
         text += f"; another pose scored nearly as well for {', '.join(doubtful)}"
     where = (
@@ -81,7 +91,7 @@ def _table(samples: list[dict[str, Any]]) -> Markup:
     columns = ["sample", *(heading for _, heading, _ in shown), "result"]
     rows = [
         [
-            s.get("sample_id"),
+            s["sample_id"],
             *(number(s.get(name), digits) for name, _, digits in shown),
             _result(s),
         ]
@@ -91,17 +101,17 @@ def _table(samples: list[dict[str, Any]]) -> Markup:
 
 
 def _result(sample: dict[str, Any]) -> str | None:
-    words = {True: "success", False: "failure"}
-    return words.get(sample.get("success"))
+    words = {True: "success", False: "failure"}.get(sample.get("success"))
+    return ", ".join(filter(None, [words, "caution" if sample.get("caution") else None])) or None
 
 
 def _plot(samples: list[dict[str, Any]]) -> Markup:
     known = [s for s in samples if is_number(s.get("tre_median_um"))]
     if not known:
         return Markup("")
-    names = [str(s.get("sample_id")) for s in known]
+    names = [s["sample_id"] for s in known]
     errors = {
-        method: [s.get(name) if is_number(s.get(name)) else None for s in known]
+        method: [float(s[name]) if is_number(s.get(name)) else None for s in known]
         for name, method in METHODS.items()
     }
     bad = [failed(s) for s in known]
@@ -113,7 +123,7 @@ def _plot(samples: list[dict[str, Any]]) -> Markup:
 def _overlays(registration: Registration) -> Markup:
     found = []
     for sample in registration.samples:
-        name = str(sample.get("sample_id"))
+        name = sample["sample_id"]
         path = registration.overlay(name)
         if path and len(found) < MOST_OVERLAYS:
             pixels = read_histology(path, um_per_px=1.0).pixels

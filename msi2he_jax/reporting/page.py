@@ -6,11 +6,12 @@ import statistics
 from collections.abc import Sequence
 
 from msi2he_jax import __version__
+from msi2he_jax.json_schema import is_number
 from msi2he_jax.reporting import html
 from msi2he_jax.reporting.alignment import alignment_section
 from msi2he_jax.reporting.panels import Panel, panels_section
 from msi2he_jax.reporting.progress import curves_section, timings_section
-from msi2he_jax.reporting.records import Registration, RunRecord, is_number
+from msi2he_jax.reporting.records import Registration, RunRecord
 from msi2he_jax.reporting.scores import scores_section
 from msi2he_jax.reporting.sections import data_section, header, peaks_section, setup_section
 
@@ -32,7 +33,7 @@ def report_page(
         panels: Test samples to show.
         why_no_panels: Said where there are none.
     """
-    view = str(run.provenance.get("view") or "pca")
+    view = run.provenance.get("view") or "pca"
     sections = [
         ("Test samples", panels_section(panels, why_no_panels, view)),
         ("Scores", scores_section(run, others)),

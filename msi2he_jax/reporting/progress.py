@@ -23,7 +23,9 @@ LABELS = {
     "discriminator": "discriminator loss",
     "ssim": "SSIM, validation",
     "mae": "MAE, validation",
+    "mi_corrected_nats": "corrected MI (nats), validation",
 }
+_VALIDATION = ("ssim", "ssim_masked", "mae", "mae_masked", "mi_corrected_nats")
 _NO_CURVE = ("images_per_s", "skipped")
 
 
@@ -48,18 +50,22 @@ def _panels(run: RunRecord) -> dict[str, dict[str, tuple[list, list]]]:
     for name in run.names("validation"):
         base = name.removesuffix("_masked")
         curve = run.curve("validation", name)
-        if curve[0]:
-            kind = "in the tissue" if name.endswith("_masked") else "whole section"
+        if curve[0] and name in (*_VALIDATION, _best_metric(run)):
+            kind = "in the tissue" if name.endswith("_masked") else "validation"
             title = LABELS.get(base, f"{base}, validation")
             panels.setdefault(title, {})[kind] = curve
     return panels
+
+
+def _best_metric(run: RunRecord) -> str:
+    return run.config.get("train", {}).get("best_metric", "ssim_masked")
 
 
 def _words(run: RunRecord) -> Markup:
     steps = max((line["step"] for line in run.metrics), default=0)
     asked = run.config.get("train", {}).get("steps")
     text = f"{steps} steps" + (f" of {asked}" if asked and asked != steps else "") + " were taken"
-    name = run.config.get("train", {}).get("best_metric", "ssim_masked")
+    name = _best_metric(run)
     at, values = run.curve("validation", name)
     if values:
         pick = min if name.startswith("mae") else max

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msi2he_jax.data.provenance_schema import PARTS
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import LIMITS, existing_folder, read_json
+from msi2he_jax.json_schema import COUNT, TEXT, Maybe, check_json, is_number, is_whole
+from msi2he_jax.metrics.results_schema import RESULTS
+from msi2he_jax.plain_json import json_value
+from msi2he_jax.registration.summary_schema import SUMMARY
+
+_CONFIG = {
+    "name?": Maybe(TEXT),
+    "data?": {"dir?": TEXT},
+    "model?": {"name?": TEXT},
+    "train?": {"steps?": COUNT, "batch_size?": COUNT, "best_metric?": TEXT},
+}
+_SCHEMAS = {"config": _CONFIG, "provenance": PARTS, "results": RESULTS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,28 +47,22 @@ class RunRecord:
     @property
     def name(self) -> str:
         """What the page calls the run."""
-        return str(self.config.get("name") or self.path.name)
+        return self.config.get("name") or self.path.name
 
     @property
     def simulated(self) -> bool | None:
         """Whether the data are simulated; None where nothing says."""
-        value = self.provenance.get("simulated")
-        return None if value is None else bool(value)
+        return self.provenance.get("simulated")
 
     def test(self) -> dict[str, Any]:
         """Returns the results of the test split, or of the only split there is."""
-        results = self.results.get("splits", self.results)
-        if not isinstance(results, dict):
-            return {}
-        found = results.get("test")
-        if found is None:
-            found = next((v for v in results.values() if isinstance(v, dict) and "paper" in v), {})
-        return found if isinstance(found, dict) else {}
+        splits = (self.results.get(name) for name in ("test", "validation", "train"))
+        return next(filter(None, splits), {})
 
     def curve(self, split: str, name: str) -> tuple[list[float], list[float]]:
         """Returns steps and values of one metric; values that are not there are left out."""
         points = [
-            (line["step"], line[name])
+            (line["step"], float(line[name]))
             for line in self.metrics
             if line.get("split") == split and is_number(line.get(name))
         ]
@@ -70,19 +77,15 @@ class RunRecord:
         return [name for name in found if name not in ("step", "split")]
 
 
-def is_number(value: Any) -> bool:
-    """Returns whether a value read from JSON is a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def read_run(run_dir: str | os.PathLike) -> RunRecord:
     """Reads what is there of a run.
 
     Raises:
-        InputError: no such folder, one that holds nothing of a run, or a file that is not JSON.
+        InputError: no such folder, one that holds nothing of a run, or a file that is not JSON or
+            holds a value of another kind than it must.
     """
     path = existing_folder(run_dir, "--run")
-    files = {name: _mapping(path / f"{name}.json") for name in ("config", "provenance", "results")}
+    files = {name: _read(path / f"{name}.json", schema) for name, schema in _SCHEMAS.items()}
     metrics = _lines(path / "metrics.jsonl")
     if not (files["config"] or files["results"] or metrics):  # a data set has a provenance too
         hint = "train and evaluate write config.json, metrics.jsonl and results.json"
@@ -90,12 +93,11 @@ def read_run(run_dir: str | os.PathLike) -> RunRecord:
     return RunRecord(path=path, metrics=tuple(metrics), **files)
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def _read(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return {}
     value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError(path, "", "holds no mapping")
+    check_json(path, value, schema)
     return value
 
 
@@ -107,24 +109,30 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         raise InputError(path, "", f"is larger than {LIMITS.text_bytes} bytes")
     lines = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict) and is_number(value.get("step")):
-            lines.append(value)
+        with contextlib.suppress(ValueError):
+            value = json_value(line, LIMITS.json_depth)
+            if isinstance(value, dict) and is_whole(value.get("step")):
+                lines.append(value)
     return lines
 
 
-def score(block: Any, metric: str) -> dict[str, float] | None:
-    """Returns `{"mean", "low", "high"}` of a metric, wherever in nested blocks it stands."""
+_NO_BOUNDS = {"low": None, "high": None}
+
+
+def score(block: Any, metric: str) -> dict[str, Any] | None:
+    """Returns `{"mean", "low", "high"}` of a metric, wherever in nested blocks it stands.
+
+    Both bounds are None where there is no interval, as with a single group.
+    """
     if not isinstance(block, Mapping):
         return None
     found = block.get(metric)
     if isinstance(found, Mapping) and is_number(found.get("mean")):
-        mean = found["mean"]
-        low, high = (found[k] if is_number(found.get(k)) else mean for k in ("low", "high"))
-        return {"mean": mean, "low": low, "high": high}
+        low, high = (found.get(k) for k in ("low", "high"))
+        # Earlier versions of the file gave the mean as both bounds where there is one group.
+        known = is_number(low) and is_number(high) and low < high
+        bounds = {"low": float(low), "high": float(high)} if known else _NO_BOUNDS
+        return {"mean": float(found["mean"]), **bounds}
     for name in ("paper", "tissue"):
         inner = score(block[name], metric) if name in block else None
         if inner:
@@ -147,14 +155,15 @@ class Registration:
     @property
     def samples(self) -> list[dict[str, Any]]:
         """Its samples, each a mapping with `sample_id`."""
-        samples = self.summary.get("samples", [])
-        if isinstance(samples, dict):
-            samples = [{"sample_id": name, **value} for name, value in samples.items()]
-        return [sample for sample in samples if isinstance(sample, dict)]
+        return self.summary["samples"]
 
     def overlay(self, sample_id: str) -> Path | None:
         """Returns a sample's checkerboard picture, if it is there."""
-        path = (self.path / sample_id / "overlay_checkerboard.png").resolve()
+        # A name from a file is compared with what is there; no path is made of it.
+        folder = next((each for each in self.path.iterdir() if each.name == sample_id), None)
+        if folder is None:
+            return None
+        path = (folder / "overlay_checkerboard.png").resolve()
         inside = path.is_relative_to(self.path.resolve())
         return path if inside and path.is_file() else None
 
@@ -163,10 +172,11 @@ def read_registration(folder: str | os.PathLike) -> Registration:
     """Reads what `register` left in a folder.
 
     Raises:
-        InputError: no such folder, or no summary in it.
+        InputError: no such folder, no summary in it, or a value in it is of another kind than it
+            must be.
     """
     path = existing_folder(folder, "--registration")
-    summary = _mapping(path / "summary.json")
+    summary = _read(path / "summary.json", SUMMARY)
     if not summary:
         raise InputError(path / "summary.json", "", "is missing or empty", "run register first")
     return Registration(path, summary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msi2he_jax.metrics.results import PAPER_SOURCE, PAPER_TABLE
+from msi2he_jax.metrics.paper import PAPER_SOURCE, PAPER_TABLE
 from msi2he_jax.reporting import figures
 from msi2he_jax.reporting.html import (
     Markup,
@@ -29,10 +29,11 @@ TISSUE = (
     ("mi_corrected_nats", "corrected MI (nats)", 3, True),
     ("psnr_masked_db", "PSNR (dB)", 2, True),
     ("mae_masked", "MAE", 4, False),
+    ("r2_masked", "R²", 3, True),
     ("stain_h_correlation", "haematoxylin r", 3, True),
     ("stain_e_correlation", "eosin r", 3, True),
 )
-FRAME = (("mi_nats", "MI (nats)", 3, True), ("ssim", "SSIM", 3, True))
+FRAME = (("mi_nats", "MI (nats)", 3, True), ("ssim", "SSIM", 3, True), ("r2", "R²", 3, True))
 DRAWN = ("ssim_masked", "mi_corrected_nats")
 FEW_GROUPS = 6
 
@@ -43,15 +44,17 @@ def scores_section(run: RunRecord, others: Sequence[RunRecord]) -> Markup:
     if not test:
         how = f"Run: python -m msi2he_jax.evaluate --run={run.path}"
         return missing("The run has not been scored.", how)
-    models = [(model_name(each), each.test()) for each in (run, *others) if each.test()]
-    nulls = [(null_name(name), block) for name, block in test.get("null", {}).items()]
+    scored = [run, *(each for each in others if each.test())]
+    models = [(_label(each, run), each.test()) for each in scored]
+    nulls = _baselines(scored)
     unscored = [each.name for each in others if not each.test()]
     parts = [
         _what_was_scored(run, test),
-        _verdict(models, test),
+        _other_data(run, scored),
+        _verdict(models),
         _tissue_table(models, nulls),
         _plot(models, nulls),
-        _frame_table(run, models, nulls),
+        _frame_table(run, scored, models, nulls),
         paragraph(_background(test)),
         _memorisation(test),
         _alternatives(run, test),
@@ -67,6 +70,41 @@ def model_name(run: RunRecord) -> str:
     kind, folder = run.results.get("model"), run.path.resolve().name
     same = kind and kind.replace("-", "").casefold() == folder.replace("-", "").casefold()
     return kind if same else f"{kind} ({folder})" if kind else folder
+
+
+def _label(run: RunRecord, first: RunRecord) -> str:
+    """A run's name with its padding; starred where it was scored on other data than the first."""
+    padding = run.results.get("padding")
+    star = "" if _data_of(run) == _data_of(first) else " *"
+    return f"{model_name(run)}, {padding} padding{star}" if padding else model_name(run) + star
+
+
+def _data_of(run: RunRecord) -> Any:
+    """What a run was scored against; None where an older results.json does not say."""
+    return run.test().get("data_sha256")
+
+
+def _baselines(scored: Sequence[RunRecord]) -> list[Row]:
+    """The baselines of each data set that runs were scored on, once."""
+    first, rows, seen = scored[0], [], set()
+    for run in scored:
+        if _data_of(run) not in seen:
+            seen.add(_data_of(run))
+            star = "" if run is first else f" * (data of {run.path.resolve().name})"
+            nulls = run.test().get("null", {})
+            rows += [(f"{null_name(name)}{star}", block) for name, block in nulls.items()]
+    return rows
+
+
+def _other_data(run: RunRecord, scored: Sequence[RunRecord]) -> Markup:
+    """Warns of runs that were scored on other data than the first."""
+    names = [model_name(each) for each in scored if _data_of(each) != _data_of(run)]
+    if not names:
+        return Markup("")
+    return missing(
+        f"* Scored on other data than {model_name(run)}: {', '.join(names)}. Scores on different "
+        "data do not compare; each stands against the baselines of its own data."
+    )
 
 
 def null_name(name: str) -> str:
@@ -96,19 +134,18 @@ def _what_was_scored(run: RunRecord, test: dict[str, Any]) -> Markup:
     if run.results.get("norm_at_test"):
         text += f"; normalised with {run.results['norm_at_test']} statistics"
     few = isinstance(groups, int) and 1 < groups < FEW_GROUPS
-    doubt = (
+    caveat = (
         f" With {groups} groups the intervals are too narrow: take them as a hint." if few else ""
     )
-    return paragraph(f"{text}.{doubt}")
+    return paragraph(f"{text}.{caveat}")
 
 
-def _verdict(models: Sequence[Row], test: dict[str, Any]) -> Markup:
+def _verdict(models: Sequence[Row]) -> Markup:
     """Says in words whether each model beats the best baseline, and whether the interval does."""
     sentences = []
     for metric, label in (("ssim_masked", "SSIM"), ("mi_corrected_nats", "corrected MI")):
-        best = best_null(test, metric)
         for name, block in models:
-            found = score(block, metric)
+            best, found = best_null(block, metric), score(block, metric)
             if best and found:
                 sentences.append(_comparison(name, f"{label} in the tissue", found, best))
     return bullets(sentences) if sentences else Markup("")
@@ -117,13 +154,14 @@ def _verdict(models: Sequence[Row], test: dict[str, Any]) -> Markup:
 def _comparison(name: str, label: str, found: dict, best: tuple[str, float]) -> str:
     ahead = found["mean"] > best[1]
     verb = "is above" if ahead else "is not above"
-    sure = found["low"] > best[1] if ahead else found["high"] < best[1]
-    doubt = "" if sure else "; the interval includes the baseline, so this may be chance"
-    if found["low"] == found["high"]:
-        doubt = "; one group gives no interval, so this may be chance"
+    if found["low"] is None:
+        caveat = "; one group gives no interval, so this may be chance"
+    else:
+        sure = found["low"] > best[1] if ahead else found["high"] < best[1]
+        caveat = "" if sure else "; the interval includes the baseline, so this may be chance"
     return (
         f"{name}: {label} {found['mean']:.3f} {verb} the best baseline "
-        f"({best[0]}, {best[1]:.3f}){doubt}."
+        f"({best[0]}, {best[1]:.3f}){caveat}."
     )
 
 
@@ -137,27 +175,40 @@ def _tissue_table(models: Sequence[Row], nulls: Sequence[Row]) -> Markup:
 
 def _what_stands_there(models: Sequence[Row]) -> str:
     found = [score(block, "ssim_masked") for _, block in models]
-    if any(each and each["low"] != each["high"] for each in found):
+    if any(each and each["low"] is not None for each in found):
         return "Mean and 95 % interval over groups."
     return "Mean; with one group there is no interval."
 
 
-def _frame_table(run: RunRecord, models: Sequence[Row], nulls: Sequence[Row]) -> Markup:
-    """The paper's Table 1: its numbers have columns of their own, whatever the data."""
+def _frame_table(
+    run: RunRecord, scored: Sequence[RunRecord], models: Sequence[Row], nulls: Sequence[Row]
+) -> Markup:
+    """The paper's Table 1: a run stands in a row of it only where its recipe is that row's."""
     comparable = bool(run.results.get("comparable_with_paper"))
     heading = "paper" if comparable else "paper, not comparable"
     columns = ["method", *(label for _, label, _, _ in FRAME)]
     columns += [f"MI ({heading})", f"SSIM ({heading})"]
-    rows = [[name, *_cells(block, FRAME), None, None] for name, block in (*models, *nulls)]
+    numbers = {row["prediction"]: [number(row["mi"]), number(row["ssim"])] for row in PAPER_TABLE}
+    places = [each.results.get("paper_row") for each in scored]
+    rows = [
+        [_placed(name, place), *_cells(block, FRAME), *numbers.get(place, [None, None])]
+        for (name, block), place in zip(models, places, strict=True)
+    ]
+    rows += [[name, *_cells(block, FRAME), None, None] for name, block in nulls]
     rows += [
-        [f"paper's {row['prediction']}", None, None, number(row["mi"]), number(row["ssim"])]
-        for row in PAPER_TABLE
+        [f"paper's {name}", None, None, *pair]
+        for name, pair in numbers.items()
+        if name not in places
     ]
     caption = "The whole frame, background included: the layout of the paper's Table 1."
     note = f"Paper: {PAPER_SOURCE}. The paper does not state its MI's bins, unit or mask."
     if not comparable:
         note = f"{run.results.get('words', 'Other data than the papers')}. {note}"
     return table(caption, columns, rows, strong=range(len(models)), footer=note)
+
+
+def _placed(name: str, place: str | None) -> str:
+    return f"{name}: the paper's {place}" if place else name
 
 
 def _cells(block: Any, metrics: Sequence[tuple]) -> list[Markup | None]:
@@ -168,7 +219,7 @@ def _cell(found: dict | None, digits: int) -> Markup | None:
     if found is None:
         return None
     mean = Markup(number(found["mean"], digits))
-    if found["low"] == found["high"]:
+    if found["low"] is None:
         return mean
     low, high = number(found["low"], digits), number(found["high"], digits)
     return join([mean, tag("small", f"{low} to {high}")], " ")
@@ -179,7 +230,7 @@ def _plot(models: Sequence[Row], nulls: Sequence[Row]) -> Markup:
     panels = {}
     for metric in DRAWN:
         rows = [(name, score(block, metric)) for name, block in (*models, *nulls)]
-        rows = [(name, s["mean"], s["low"], s["high"]) for name, s in rows if s]
+        rows = [(name, s["mean"], *_ends(s)) for name, s in rows if s]
         if rows:
             panels[f"{labels[metric]} in the tissue"] = rows
     if not panels:
@@ -189,6 +240,13 @@ def _plot(models: Sequence[Row], nulls: Sequence[Row]) -> Markup:
     alt = "Means and 95 % intervals of models and baselines; the numbers are in the table above."
     caption = "Models (diamonds) and baselines (dots): mean and 95 % interval over groups."
     return figure(plot(draw, alt), caption)
+
+
+def _ends(found: dict[str, Any]) -> tuple[float, float]:
+    """The ends of what is drawn; a point where there is no interval."""
+    if found["low"] is None:
+        return found["mean"], found["mean"]
+    return found["low"], found["high"]
 
 
 def _background(test: dict[str, Any]) -> str:
@@ -224,23 +282,23 @@ def _alternatives(run: RunRecord, test: dict[str, Any]) -> Markup:
         return Markup("")
     rows = [[f"as above ({run.results.get('norm_at_test', 'default')})", *_both(test)]]
     rows += [[name, *_both(block)] for name, block in found.items()]
-    columns = ["statistics at test time", *(label for _, label, _, _ in TISSUE[:2]), "SSIM, frame"]
-    return table("The same checkpoint, normalised otherwise.", columns, rows)
+    columns = ["at test time", *(label for _, label, _, _ in TISSUE[:2]), "SSIM, frame"]
+    return table("The same checkpoint, used otherwise.", columns, rows)
 
 
 def _both(block: Any) -> list[Markup | None]:
-    return [*_cells(block, TISSUE[:2]), *_cells(block, FRAME[1:])]
+    return [*_cells(block, TISSUE[:2]), *_cells(block, FRAME[1:2])]
 
 
 def _per_sample(test: dict[str, Any]) -> Markup:
-    samples = [sample for sample in test.get("per_sample", []) if isinstance(sample, dict)]
+    samples = test.get("per_sample", [])
     if not samples:
         return Markup("")
     metrics = [*TISSUE, *FRAME, ("tissue_fraction", "tissue fraction", 3, True)]
     shown = [metric for metric in metrics if metric[0] in samples[0]]
     columns = ["sample", "group", *(_long_label(metric) for metric in shown)]
     rows = [
-        [s.get("sample_id"), s.get("group_id"), *(number(s.get(m[0]), m[2]) for m in shown)]
+        [s["sample_id"], s["group_id"], *(number(s.get(m[0]), m[2]) for m in shown)]
         for s in samples
     ]
     return details("Every sample", table("Scores of each test sample.", columns, rows))
@@ -252,7 +310,7 @@ def _long_label(metric: tuple) -> str:
 
 def _definitions(run: RunRecord) -> Markup:
     found = run.results.get("definitions")
-    if not isinstance(found, dict):
+    if not found:
         return Markup("")
     lines = (f"{name}: {text}" for name, text in found.items())
     return details("How each score is defined", bullets(lines))

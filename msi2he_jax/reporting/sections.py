@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from msi2he_jax.data.provenance import warnings_of
+from msi2he_jax.plain_json import json_text
 from msi2he_jax.reporting import figures
 from msi2he_jax.reporting.html import (
     Markup,
@@ -70,8 +71,8 @@ def _tiles(run: RunRecord, median_tre_um: float | None) -> Markup:
     ):
         found, best = score(test, metric), best_null(test, metric)
         if found:
-            bounds = f"95 %: {number(found['low'])} to {number(found['high'])}"
-            words = [bounds] if found["low"] != found["high"] else []
+            low, high = found["low"], found["high"]
+            words = [] if low is None else [f"95 %: {number(low)} to {number(high)}"]
             words += [f"best baseline {number(best[1])}"] if best else []
             tiles.append(_tile(label, number(found["mean"]), "; ".join(words)))
     if median_tre_um is not None:
@@ -93,13 +94,12 @@ def data_section(run: RunRecord) -> Markup:
     provenance = run.provenance
     if not provenance:
         return missing("There is no provenance.json: what the data were is not known.")
-    doubts = [str(doubt) for doubt in provenance.get("doubts", [])]
-    samples = [s for s in provenance.get("samples", []) if isinstance(s, dict)]
-    doubts += [f"{s.get('sample_id')}: {s['doubt']}" for s in samples if s.get("doubt")]
-    skipped = [f"{s.get('sample_id')}: {s.get('why')}" for s in provenance.get("skipped", [])]
+    warnings = warnings_of(provenance)
+    samples = provenance.get("samples", [])
+    skipped = [f"{s['sample_id']}: {s['why']}" for s in provenance.get("skipped", [])]
     parts = [
         facts(_data_facts(provenance, samples)),
-        join([tag("h3", "Doubts"), bullets(doubts)]) if doubts else "",
+        join([tag("h3", "Warnings"), bullets(warnings)]) if warnings else "",
         join([tag("h3", "Left out"), bullets(skipped)]) if skipped else "",
         details("Every section", _sample_table(samples)) if samples else "",
     ]
@@ -231,7 +231,7 @@ def setup_section(run: RunRecord) -> Markup:
     rows = [[name, *(found.get(name) for found in versions.values())] for name in names]
     columns = ["software", *(f"used for the {where}" for where in versions)]
     listed = table("Versions of what made the run.", columns, rows) if rows else ""
-    config = json.dumps(run.config, indent=2, sort_keys=True)
+    config = json_text(run.config, indent=2, sort_keys=True)
     parts = [
         listed or missing("No versions were recorded."),
         details("The run's configuration", tag("pre", config)) if run.config else "",
@@ -244,4 +244,4 @@ def _recipe(run: RunRecord) -> str:
     """The choices of preprocessing, without the long lists shown elsewhere."""
     names = ("preset", "recipe", "axis", "rebin", "grid", "manifest", "cohort", "seed")
     kept = {name: run.provenance[name] for name in names if name in run.provenance}
-    return json.dumps(kept, indent=2)
+    return json_text(kept, indent=2)

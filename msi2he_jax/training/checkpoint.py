@@ -2,7 +2,8 @@
 
 Orbax writes whole steps or none, but it does not notice damaged weights and takes any numbered
 folder for a step. Hence a SHA-256 of the content goes into every step and is checked when it is
-read, and what cannot be read is set aside, said in one line.
+read, after the files' own hashes, and what cannot be read is set aside, said in one line. Orbax
+itself reads nothing: its metadata may name what it likes (`stored_arrays`).
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +26,13 @@ from ml_collections import ConfigDict
 from msi2he_jax import config as configs
 from msi2he_jax import io_safety
 from msi2he_jax.errors import InputError
-from msi2he_jax.training import processes
+from msi2he_jax.json_schema import TEXT, check_json
+from msi2he_jax.plain_json import json_ready, json_text
+from msi2he_jax.training import processes, same_run, stored_arrays
 from msi2he_jax.training.state import TrainState, build_graphs, parameter_shapes
 
 KINDS = ("latest", "best")
-# What may differ between a run and its continuation without making it another run.
-FREE = (
-    "name",
-    "parallel",
-    "data.dir",
-    "data.loader",
-    "train.steps",
-    "train.epochs",
-    "train.steps_per_call",
-    "train.eval_every",
-    "train.checkpoint_every",
-    "train.image_every",
-    "train.patience",
-    "test.norm_at_test",
-    "test.dropout_at_test",
-)
+_DAMAGE = (ValueError, OSError, LookupError, RuntimeError)  # What tensorstore raises, and we.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +60,7 @@ class Restored:
         params: `nnx.State` of its parameters; the moving average where the run kept one.
         stats: `nnx.State` of its statistics.
         step: Training step.
+        warnings: What is odd about the run's folder, a line each.
     """
 
     config: ConfigDict
@@ -80,6 +68,7 @@ class Restored:
     params: Any
     stats: Any
     step: int
+    warnings: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -96,7 +85,11 @@ def managers(run_dir: str | os.PathLike) -> Iterator[dict[str, ocp.CheckpointMan
         primary_host=0, active_processes={0}, barrier_sync_key_prefix="run"
     )
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=2, create=False, multiprocessing_options=alone
+        max_to_keep=2,
+        create=False,
+        multiprocessing_options=alone,
+        lightweight_initialize=True,  # Reads nothing of the steps that are there.
+        save_root_metadata=False,
     )
     for kind in KINDS:
         (root / kind).mkdir(parents=True, exist_ok=True)
@@ -187,7 +180,7 @@ def save(
     if step in manager.all_steps():
         return
     arrays = jax.device_get(named)
-    notes = json.loads(json.dumps(notes))  # A copy: they are written while the caller goes on.
+    notes = json_ready(notes)  # A copy: they are written while the caller goes on.
     content = {**notes, "sha256": digest(arrays, notes)}
     saved = ocp.args.Composite(
         state=ocp.args.StandardSave(arrays), notes=ocp.args.JsonSave(content)
@@ -202,7 +195,7 @@ def digest(arrays: dict[str, np.ndarray], notes: dict[str, Any] | None = None) -
         arrays: Name to array `[...]`.
         notes: JSON, or None to leave them out.
     """
-    total = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
+    total = hashlib.sha256(json_text(notes, sort_keys=True).encode())
     for name in sorted(arrays):
         array = np.asarray(arrays[name])
         total.update(f"{name} {array.dtype} {array.shape}\n".encode())
@@ -210,18 +203,22 @@ def digest(arrays: dict[str, np.ndarray], notes: dict[str, Any] | None = None) -
     return total.hexdigest()
 
 
-def read_newest(folder: str | os.PathLike) -> tuple[Saved | None, list[str]]:
+def read_newest(
+    folder: str | os.PathLike, fits: Callable[[Saved], None] = lambda outline: None
+) -> tuple[Saved | None, list[str]]:
     """Reads the newest step that is whole; passes over damaged ones and stray folders.
 
     Args:
         folder: `RUN/checkpoints/latest` or `.../best`.
+        fits: Raises InputError where a checkpoint is not the one wanted; is asked before arrays are
+            read, of one whose arrays are `jax.ShapeDtypeStruct`.
 
     Returns:
         The checkpoint, or None where the folder holds none, and a line about each step that was
-        passed over.
+        passed over, or that is odd.
 
     Raises:
-        InputError: there are checkpoints, and not one can be read.
+        InputError: there are checkpoints, and not one can be read; or it does not fit.
     """
     folder = Path(folder).resolve()
     faults, damaged = [], False
@@ -230,15 +227,37 @@ def read_newest(folder: str | os.PathLike) -> tuple[Saved | None, list[str]]:
             faults.append(f"{folder / str(step)}: is no checkpoint, passed over")
             continue
         try:
-            return _read(folder, step), faults
-        except Exception as error:  # Orbax raises what its drivers raise; any of it means damaged
-            damaged = True
-            faults.append(f"{folder / str(step)}: is damaged ({_first_line(error)}), passed over")
+            outline = _outline(folder, step)
+        except _DAMAGE as error:
+            outline, reason = None, error
+        if outline:
+            fits(outline)
+            try:
+                return _content(folder, outline), faults + _unsealed(folder / str(step))
+            except _DAMAGE as error:
+                reason = error
+        damaged = True
+        faults.append(
+            f"{folder / str(step)}: is damaged ({_first_line(reason, folder)}), passed over"
+        )
     if damaged:
         hint = "restore it from a copy, or train into another --workdir"
         why = f"holds no checkpoint that can be read: {faults[0].removeprefix(str(folder))}"
         raise InputError(folder, "", why.removesuffix(", passed over"), hint)
     return None, faults
+
+
+def damaged_steps(run_dir: str | os.PathLike) -> list[str]:
+    """Reads every checkpoint of a run, newest or not; returns a line about each damaged one."""
+    faults = []
+    for kind in KINDS:
+        folder = (Path(run_dir) / "checkpoints" / kind).resolve()
+        for step in _steps(folder):
+            try:
+                _content(folder, _outline(folder, step))
+            except _DAMAGE as error:
+                faults.append(f"{folder / str(step)}: is damaged ({_first_line(error, folder)})")
+    return faults
 
 
 def set_aside(folder: str | os.PathLike, newer_than: int) -> None:
@@ -252,6 +271,11 @@ def set_aside(folder: str | os.PathLike, newer_than: int) -> None:
             os.rename(source, target)
 
 
+def has_steps(run_dir: str | os.PathLike, kind: str = "latest") -> bool:
+    """Returns whether a run holds a checkpoint of a kind; one that was not finished is none."""
+    return bool(_steps(Path(run_dir) / "checkpoints" / kind))
+
+
 def _steps(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
@@ -259,20 +283,43 @@ def _steps(folder: Path) -> list[int]:
     return sorted((int(name) for name in names if str(int(name)) == name), reverse=True)
 
 
-def _read(folder: Path, step: int) -> Saved:
-    io_safety.check_hashes(folder / str(step))
-    with ocp.StandardCheckpointer() as reader:
-        restored = reader.restore(folder / str(step) / "state")
-    notes = dict(io_safety.read_json(folder / str(step) / "notes" / "metadata"))
-    arrays = {name: np.asarray(value) for name, value in restored.items()}
-    if notes.pop("sha256", None) != digest(arrays, notes):
+def _outline(folder: Path, step: int) -> Saved:
+    """Returns a step's notes and its arrays' shapes, once its files agree with their hashes.
+
+    Raises:
+        ValueError, OSError, LookupError, RuntimeError: it is damaged.
+    """
+    stored_arrays.check_files(folder / str(step))
+    notes = io_safety.read_json(folder / str(step) / "notes" / "metadata")
+    check_json(folder / str(step) / "notes" / "metadata", notes, {"sha256": TEXT})
+    return Saved(step, stored_arrays.describe(folder / str(step) / "state"), notes)
+
+
+def _content(folder: Path, outline: Saved) -> Saved:
+    """Reads the arrays of a step, and compares them and its notes with their digest.
+
+    Raises:
+        ValueError, OSError, LookupError, RuntimeError: it is damaged.
+    """
+    arrays = stored_arrays.read(folder / str(outline.step) / "state", outline.arrays)
+    notes = {name: value for name, value in outline.notes.items() if name != "sha256"}
+    if outline.notes["sha256"] != digest(arrays, notes):
         raise ValueError("its content does not match its SHA-256")
-    return Saved(step, arrays, notes)
+    return Saved(outline.step, arrays, notes)
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:160]
+def _unsealed(step: Path) -> list[str]:
+    """Returns a line where a step has no list of hashes."""
+    if (step / io_safety.HASHES).exists():
+        return []
+    why = "of an earlier version, or its process was killed: checked by its content's digest alone"
+    return [f"{step}: has no {io_safety.HASHES} ({why})"]
+
+
+def _first_line(error: Exception, folder: Path | None = None) -> str:
+    """What an error says, without the folder that stands before it in the message."""
+    text = str(error) if folder is None else str(error).replace(f"{folder}/", "")
+    return (text.strip() or type(error).__name__).splitlines()[0][:160]
 
 
 def fill(template: Any, arrays: dict[str, np.ndarray], prefix: str = "") -> Any:
@@ -306,50 +353,6 @@ def _named(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {start + name(path, simple=True, separator="."): leaf for path, leaf in pairs}
 
 
-def check_same_run(run_dir: str | os.PathLike, config: ConfigDict) -> None:
-    """Refuses to continue a run with another configuration or other data.
-
-    Args:
-        run_dir: The run's folder; one without `config.json` is fine.
-        config: What is asked for.
-
-    Raises:
-        InputError: a value differs that would make it another run.
-    """
-    path = Path(run_dir) / "config.json"
-    if not path.is_file():
-        return
-    before = configs.load_config(path)
-    for name in configs.differences(before, config):
-        if name not in FREE:
-            old, new = configs.value(before, name), configs.value(config, name)
-            why = f"is {old!r} in the run that is there, {new!r} was asked for"
-            hint = f"another --workdir, or --config={path} to continue"
-            raise InputError(path, name, why, hint)
-    _check_same_data(Path(run_dir) / "provenance.json", Path(config.data.dir) / "provenance.json")
-
-
-def _check_same_data(before: Path, now: Path) -> None:
-    """Refuses data whose content is not that of the run's."""
-    if not (before.is_file() and now.is_file()):
-        return
-    old, new = (io_safety.read_json(path).get("content_sha256") for path in (before, now))
-    if old != new:
-        why = "these are not the data of the run that is there"
-        raise InputError(now, "content_sha256", why, "another --workdir, or the run's own data")
-
-
-def _check_same_network(path: Path, config: ConfigDict, made_with: dict[str, Any]) -> None:
-    """Refuses a `config.json` that is not the one its checkpoint was made with."""
-    before = configs.default_config()
-    before.update(ConfigDict(made_with))
-    for name in configs.differences(before, config):
-        if name not in FREE:
-            old, new = configs.value(before, name), configs.value(config, name)
-            why = f"is {new!r}, the checkpoint was made with {old!r}"
-            raise InputError(path, name, why, "put the run's own config.json back")
-
-
 def restore_generator(run_dir: str | os.PathLike, which: str = "best") -> Restored:
     """Reads a trained generator for inference.
 
@@ -365,17 +368,28 @@ def restore_generator(run_dir: str | os.PathLike, which: str = "best") -> Restor
     if which not in KINDS:
         raise InputError(run_dir, "which", f"is {which!r}, expected best or latest")
     config = configs.load_config(run_dir / "config.json")
-    saved, _ = read_newest(run_dir / "checkpoints" / which)
-    if saved is None:
-        raise InputError(run_dir, f"checkpoints/{which}", "holds no checkpoint", "train first")
-    if "config" in saved.notes:
-        _check_same_network(run_dir / "config.json", config, saved.notes["config"])
     part = "average" if config.ema else "generator"
     params, stats = parameter_shapes(config)
+
+    odd: list[str] = []
+
+    def fits(outline: Saved) -> None:
+        check_json(run_dir / "checkpoints" / which, outline.notes, same_run.NOTES)
+        odd[:] = same_run.check_provenance(run_dir, outline.notes)
+        if "config" in outline.notes:
+            made_with = outline.notes["config"]
+            same_run.check_same_network(run_dir / "config.json", config, made_with)
+        fill(params, outline.arrays, f"{part}.params")
+        fill(stats, outline.arrays, f"{part}.stats")
+
+    saved, faults = read_newest(run_dir / "checkpoints" / which, fits)
+    if saved is None:
+        raise InputError(run_dir, f"checkpoints/{which}", "holds no checkpoint", "train first")
     return Restored(
         config=config,
         graph=build_graphs(config).generator,
         params=fill(params, saved.arrays, f"{part}.params"),
         stats=fill(stats, saved.arrays, f"{part}.stats"),
         step=saved.step,
+        warnings=(*faults, *odd),
     )

@@ -10,6 +10,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from msi2he_jax.models.layers import fold_in
+
 _COLOR, _TRANSLATION, _CUTOUT = 0, 1, 2
 
 
@@ -29,12 +31,12 @@ class DiffAugment:
 
 
 def augment(
-    key: jax.Array, msi: jax.Array, image: jax.Array, strengths: DiffAugment
+    keys: jax.Array, msi: jax.Array, image: jax.Array, strengths: DiffAugment
 ) -> tuple[jax.Array, jax.Array]:
     """Varies pairs: colours of the image alone, shift and blank of MSI and image alike.
 
     Args:
-        key: Of all draws; each example has its own.
+        keys: `[B]`, of each example's draws.
         msi: `[B, H, W, K]` float in [0, 1]; 0 where something is blank.
         image: `[B, H, W, 3]` float in [-1, 1]; 0 (grey) where something is blank.
         strengths: How much.
@@ -43,18 +45,19 @@ def augment(
         `msi` and `image` of the same shapes; differentiable in `image`.
     """
     if strengths.color:
-        image = _recolored(jax.random.fold_in(key, _COLOR), image, strengths.color)
+        image = _recolored(fold_in(keys, _COLOR), image, strengths.color)
     if strengths.translation:
-        key_ = jax.random.fold_in(key, _TRANSLATION)
-        msi, image = (_shifted(key_, x, strengths.translation) for x in (msi, image))
+        shift_keys = fold_in(keys, _TRANSLATION)
+        msi, image = (_shifted(shift_keys, x, strengths.translation) for x in (msi, image))
     if strengths.cutout:
-        kept = _kept(jax.random.fold_in(key, _CUTOUT), image.shape, strengths.cutout)
+        kept = _kept(fold_in(keys, _CUTOUT), image.shape[1:3], strengths.cutout)
         msi, image = (jnp.where(kept, x, 0) for x in (msi, image))
     return msi, image
 
 
-def _recolored(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
-    draws = strength * jax.random.uniform(key, (3, len(image), 1, 1, 1), minval=-1.0, maxval=1.0)
+def _recolored(keys: jax.Array, image: jax.Array, strength: float) -> jax.Array:
+    draw = lambda key: jax.random.uniform(key, (3, 1, 1, 1), minval=-1.0, maxval=1.0)  # noqa: E731
+    draws = strength * jax.vmap(draw, out_axes=1)(keys)
     image = image + 0.5 * draws[0]
     grey = jnp.mean(image, axis=-1, keepdims=True)
     image = (image - grey) * (1.0 + draws[1]) + grey
@@ -62,12 +65,11 @@ def _recolored(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
     return (image - mean) * (1.0 + 0.5 * draws[2]) + mean
 
 
-def _shifted(key: jax.Array, x: jax.Array, part: float) -> jax.Array:
+def _shifted(keys: jax.Array, x: jax.Array, part: float) -> jax.Array:
     """Shifts by whole pixels; what comes in is 0."""
-    count, *shape, _ = x.shape
-    most = [round(part * size) for size in shape]
+    most = [round(part * size) for size in x.shape[1:3]]
     limits = jnp.array(most)
-    start = jax.random.randint(key, (count, 2), 0, 2 * limits + 1)
+    start = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, 2 * limits + 1))(keys)
     padded = jnp.pad(x, ((0, 0), *((size, size) for size in most), (0, 0)))
 
     def cut(one: jax.Array, first: jax.Array) -> jax.Array:
@@ -76,15 +78,16 @@ def _shifted(key: jax.Array, x: jax.Array, part: float) -> jax.Array:
     return jax.vmap(cut)(padded, start)
 
 
-def _kept(key: jax.Array, shape: tuple[int, ...], part: float) -> jax.Array:
+def _kept(keys: jax.Array, shape: tuple[int, int], part: float) -> jax.Array:
     """What a blank rectangle leaves: bool `[B, H, W, 1]`; it may hang over the border."""
-    size = jnp.array([round(part * side) for side in shape[1:3]])
+    size = jnp.array([round(part * side) for side in shape])
     # As in the original: the rectangle's middle is anywhere in the image.
-    middle = jax.random.randint(key, (shape[0], 2), 0, jnp.array(shape[1:3]) + 1 - size % 2)
+    beyond = jnp.array(shape) + 1 - size % 2
+    middle = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, beyond))(keys)
     blank = True
     for axis in (0, 1):
-        place = jnp.arange(shape[1 + axis]) - (middle[:, axis] - size[axis] // 2)[:, None]
+        place = jnp.arange(shape[axis])[None] - (middle[:, axis] - size[axis] // 2)[:, None]
         blank &= ((place >= 0) & (place < size[axis])).reshape(
-            (shape[0], -1, 1, 1) if axis == 0 else (shape[0], 1, -1, 1)
+            (len(keys), -1, 1, 1) if axis == 0 else (len(keys), 1, -1, 1)
         )
     return ~blank

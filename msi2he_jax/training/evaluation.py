@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msi2he_jax.metrics import similarity
+from msi2he_jax.metrics.evaluation import score_batch
 from msi2he_jax.training.state import run
 
 LOWER_IS_BETTER = ("mae", "mae_masked")
+IMAGES = ("histology", "tissue_mask", "valid_mask")
 
 
 def make_evaluator(config: Any, graph: Any) -> Callable[..., tuple[dict, jax.Array]]:
-    """Returns the compiled `(params, stats, arrays) -> (scores, images)` for a split.
+    """Returns `(params, stats, arrays) -> (scores, images)` for a split.
 
     Each image is synthesised by itself, so that with `norm_at_test="batch"` its statistics are its
     own, as in pix2pix' test.
@@ -28,28 +30,47 @@ def make_evaluator(config: Any, graph: Any) -> Callable[..., tuple[dict, jax.Arr
     Returns:
         A function of the generator's arrays, of `first`, the number of the first example where
         these are a part of a split, and of `msi` `[N, H, W, K]`, `histology` uint8 `[N, H,
-        W, 3]`, `tissue_mask` and `valid_mask` bool `[N, H, W]`. Scores are `[N]` float32 on images
-        in [0, 1]: `ssim` and `mae` inside the section, `ssim_masked` and `mae_masked` inside the
-        tissue. Images are `[N, H, W, 3]` uint8.
+        W, 3]`, `tissue_mask` and `valid_mask` bool `[N, H, W]`. Scores are `[N]` float32 by the
+        names of `metrics.evaluation`, as evaluate measures them; `ms_ssim` only where
+        `train.best_metric` asks for it. Images are `[N, H, W, 3]` uint8.
     """
 
     @jax.jit
-    def evaluate(params, stats, arrays, first=0):
+    def paint(params, stats, msi, first):
         def one(example):
-            number, msi, real, tissue, valid = example
+            number, msi = example
             key = jax.random.fold_in(jax.random.key(config.seed), number)
             modes = {"train": False, "norm": config.test.norm_at_test}
             modes["dropout_key"] = key if config.test.dropout_at_test else None
             fake = run(graph, params, stats, msi[None], **modes)[0].astype(jnp.float32)
-            fake = jnp.clip(0.5 * fake + 0.5, 0.0, 1.0)
-            scores = _scores(fake, real[None] / jnp.float32(255.0), tissue[None], valid[None])
-            return scores, jnp.round(fake[0] * 255.0).astype(jnp.uint8)
+            return jnp.clip(0.5 * fake[0] + 0.5, 0.0, 1.0)
 
-        names = ("msi", "histology", "tissue_mask", "valid_mask")
-        inputs = [arrays[name] for name in names]
-        return jax.lax.map(one, (first + jnp.arange(len(inputs[0])), *inputs))
+        return jax.lax.map(one, (first + jnp.arange(len(msi)), msi))
+
+    def evaluate(params, stats, arrays, first=0):
+        fakes = paint(params, stats, arrays["msi"], first)
+        truth = (arrays[name] for name in IMAGES)
+        ms_ssim = config.train.best_metric == "ms_ssim"
+        return _scores(fakes, *truth, ms_ssim=ms_ssim), _to_bytes(fakes)
 
     return evaluate
+
+
+@functools.partial(jax.jit, static_argnames="ms_ssim")
+def _scores(fakes, real, tissue, valid, *, ms_ssim: bool) -> dict[str, jax.Array]:
+    """Scores a split image by image, so that memory is that of one; compiled once for all runs."""
+
+    def one(example):
+        fake, real, tissue, valid = (image[None] for image in example)
+        blocks = score_batch(fake, real / jnp.float32(255.0), tissue, valid, ms_ssim=ms_ssim)
+        return {name: score[0] for block in blocks.values() for name, score in block.items()}
+
+    return jax.lax.map(one, (fakes, real, tissue, valid))
+
+
+@jax.jit
+def _to_bytes(images) -> jax.Array:
+    return jnp.round(images * 255.0).astype(jnp.uint8)
 
 
 def in_parts(evaluate: Callable[..., tuple], size: int = 8) -> Callable[..., tuple]:
@@ -87,15 +108,6 @@ def estimate_flow(graph: Any, params: Any) -> Callable[[jax.Array, jax.Array], j
         return run(graph, params, {}, *images)[0]
 
     return flow
-
-
-def _scores(fake, real, tissue, valid) -> dict[str, jax.Array]:
-    scores = {}
-    for suffix, mask in (("", valid), ("_masked", tissue)):
-        ssim = similarity.structural_similarity(fake, real, data_range=1.0, mask=mask)
-        scores[f"ssim{suffix}"] = ssim[0]
-        scores[f"mae{suffix}"] = similarity.mae(fake, real, mask=mask)[0]
-    return scores
 
 
 def is_better(name: str, value: float, best: float | None) -> bool:

@@ -8,16 +8,27 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from msi2he_jax import locking
+from msi2he_jax.metrics.regression import LinearFit
 from msi2he_jax.models import flops
-from msi2he_jax.training import checkpoint, evaluation, monitor, parallel, processes, skipped
+from msi2he_jax.training import (
+    checkpoint,
+    evaluation,
+    linear,
+    monitor,
+    parallel,
+    processes,
+    same_run,
+    skipped,
+)
 from msi2he_jax.training.preparation import (
+    Data,
     complete_config,
     open_data,
 )
@@ -89,18 +100,41 @@ def train_and_evaluate(
     data, validation = open_data(config, report.note)
     config = complete_config(config, data)
     report.total(config.train.steps)
-    checkpoint.check_same_run(workdir, config)
-    run = build_run(config, data, validation, report)
-    if begin and not any((Path(workdir) / "checkpoints" / "latest").glob("[0-9]*")):
-        run.state = begin(run.state, build_graphs(config), config)
-    prepare_folder(workdir, config)
-    saved = resume(run, workdir)
+    with processes.entered_by_first(locking.held(workdir, "train", inside=True)):
+        same_run.check_same_run(workdir, config)
+        run = build_run(config, data, validation, report)
+        if not checkpoint.has_steps(workdir):
+            run.state = _beginning(run, config, data, begin)
+        prepare_folder(workdir, config)
+        return _go_on(run, workdir, resume(run, workdir), stop)
+
+
+def _beginning(run: Run, config: ConfigDict, data: Data, begin: Callable | None) -> TrainState:
+    """The state before the first step: as drawn, as `begin` says, or with its linear map fitted."""
+    if config.model.start != "none":
+        fit = linear.fit_training_split(config, data)
+        run.report.note(f"{config.model.start}: {_fit_words(config.model.start, fit)}")
+        return linear.begin_linear(run.state, fit)
+    return begin(run.state, build_graphs(config), config) if begin else run.state
+
+
+def _fit_words(method: str, fit: LinearFit) -> str:
+    unit = "components" if method == "pls" else "penalty"
+    return f"{fit.chosen:.3g} {unit}, chosen by training patients left out in turn"
+
+
+def _go_on(
+    run: Run, workdir: str | os.PathLike, saved: int, stop: Callable[[], int | None]
+) -> Outcome:
+    """Trains from step `saved` on until there is a reason to stop."""
     if _over(run):
         return _outcome(run, "already finished")
     writer = monitor.Monitor(workdir, saved) if processes.is_first() else monitor.Silent()
     with checkpoint.managers(workdir) as managers, writer:
         reason = signal = None
         run.clock.lap("start")
+        if not run.step and run.config.model.start != "none":
+            validate(run, managers, writer)  # What a network begins with may be its best.
         while reason is None:
             train_chunk(run, writer)
             if _due(run, "eval_every"):
@@ -217,7 +251,7 @@ def validate(run: Run, managers: dict[str, Any], writer: monitor.Monitor) -> Non
     scores = jax.device_get(scores)
     means = processes.of_first(np.array([_finite_mean(scores[key]) for key in scores]))
     means = dict(zip(scores, means.tolist(), strict=True))
-    run.stale += 1
+    run.stale = run.stale + 1 if run.step > run.patience_from else 0
     if evaluation.is_better(name, means[name], run.best):
         run.best, run.stale = means[name], 0
         checkpoint.save(managers["best"], state, _notes(run), for_inference=True)
@@ -268,7 +302,8 @@ def _reason(run: Run, signal: int | None) -> str | None:
 
 def _notes(run: Run) -> dict[str, Any]:
     remembered = {"best": run.best, "stale": run.stale, "spent_s": run.clock.spent_s}
-    return {**remembered, "config": run.config.to_dict()}
+    of_data = {"provenance": run.provenance_sha256}
+    return {**remembered, "config": run.config.to_dict(), **of_data}
 
 
 def _outcome(run: Run, reason: str, signal: int | None = None) -> Outcome:

@@ -187,7 +187,7 @@ def gradient_penalty(
     judge: Callable[[jax.Array], Any],
     real: jax.Array,
     fake: jax.Array,
-    key: jax.Array,
+    keys: jax.Array,
 ) -> jax.Array:
     """Mean squared distance from 1 of the gradient's norm, between real and synthetic images.
 
@@ -195,14 +195,14 @@ def gradient_penalty(
         judge: From images `[B, H, W, 3]` to logits `[B, h, w, 1]`, or a tuple of such.
         real: `[B, H, W, 3]` float in [-1, 1].
         fake: `[B, H, W, 3]` float in [-1, 1].
-        key: Draws the place between the two, one per image.
+        keys: `[B]`: each draws an image's place between the two.
 
     Returns:
         Scalar float32.
 
     Source: Gulrajani et al. 2017, equation 3.
     """
-    place = jax.random.uniform(key, (real.shape[0], 1, 1, 1))
+    place = jax.vmap(lambda key: jax.random.uniform(key, (1, 1, 1)))(keys)
     between = place * real + (1.0 - place) * fake
     gradient = jax.grad(lambda x: _total_score(judge(x)))(between)
     # The tiny constant keeps the root's own gradient finite where the gradient vanishes.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import threading
 import time
@@ -15,6 +13,7 @@ from tensorboardX import SummaryWriter
 
 from msi2he_jax import io_safety
 from msi2he_jax.histology import png_bytes
+from msi2he_jax.plain_json import json_text, json_value
 
 GAP_PX = 2
 
@@ -41,8 +40,7 @@ class Monitor:
         """Adds one line `{"step", "split", name: value}`; what is not finite is null."""
         self._raise()
         numbers = {name: float(value) for name, value in values.items()}
-        plain = {name: x if math.isfinite(x) else None for name, x in numbers.items()}
-        self._lines.write(json.dumps({"step": step, "split": split, **plain}) + "\n")
+        self._lines.write(json_text({"step": step, "split": split, **numbers}) + "\n")
         self._lines.flush()
         for name, value in numbers.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
@@ -50,7 +48,7 @@ class Monitor:
     def skipped(self, step: int, samples: list[str]) -> None:
         """Adds one line `{"step", "split": "skipped", "samples"}`: a step that taught nothing."""
         line = {"step": step, "split": "skipped", "samples": samples}
-        self._lines.write(json.dumps(line) + "\n")
+        self._lines.write(json_text(line) + "\n")
 
     def image(self, step: int, grid: np.ndarray) -> None:
         """Keeps a picture `[H, W, 3]` uint8 as `images/step_00000100.png` and in the events."""
@@ -109,9 +107,9 @@ def _drop_after(path: Path, step: int) -> None:
     if not path.is_file():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
+            if json_value(line, io_safety.LIMITS.json_depth)["step"] <= step:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue

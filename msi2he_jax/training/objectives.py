@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from msi2he_jax.data import sampling
+from msi2he_jax.models.layers import fold_in
 from msi2he_jax.training import losses
 from msi2he_jax.training.diffaugment import augment
 from msi2he_jax.training.state import run
 
-# Splitting a step's key in two uses up 0 and 1.
-_ON_FAKE, _ON_REAL, _IN_GENERATOR = 2, 3, 4
+# What an example's key is folded with; 0 is the generator's dropout.
+_PENALTY, _ON_FAKE, _ON_REAL, _IN_GENERATOR = 1, 2, 3, 4
 
 
 def judge_objective(
@@ -27,8 +28,7 @@ def judge_objective(
     judge: Any,
     batch: dict[str, jax.Array],
     fake: jax.Array,
-    key: jax.Array,
-    penalty_key: jax.Array,
+    keys: jax.Array,
     step: jax.Array,
 ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
     """Loss of the discriminator as a function of `params`.
@@ -39,8 +39,7 @@ def judge_objective(
         judge: The discriminator, for its statistics.
         batch: Of the step, as `loader.sample_batch` draws it: `msi` [B, H, W, K] and more.
         fake: `[B, H, W, 3]` float in [-1, 1], detached.
-        key: Of the step.
-        penalty_key: The key of the penalty of `wgangp`.
+        keys: `[B]`, of the examples in this step.
         step: int32 scalar, counts the steps between penalties.
 
     Returns:
@@ -48,11 +47,11 @@ def judge_objective(
     """
     graph = recipe.graphs.discriminator
     msi, image = batch["msi"], batch["image"]
-    real_key = jax.random.fold_in(key, _ON_REAL)
-    shown = _shown(recipe, jax.random.fold_in(key, _ON_FAKE), msi, fake)
+    real_keys = fold_in(keys, _ON_REAL)
+    shown = _shown(recipe, fold_in(keys, _ON_FAKE), msi, fake)
     modes = {"train": True, "remat": recipe.remat}
     on_fake, stats = run(graph, params, judge.stats, *shown, **modes)
-    shown = _shown(recipe, real_key, msi, image)
+    shown = _shown(recipe, real_keys, msi, image)
     on_real, stats = run(graph, params, stats, *shown, **modes)
     value = losses.over_scales(losses.discriminator_loss, on_real, on_fake, gan=recipe.gan)
 
@@ -60,8 +59,8 @@ def judge_objective(
         return run(graph, params, stats, shown[0], x, train=False, norm="batch")[0]
 
     if recipe.gan == "wgangp":
-        between = shown[1], _shown(recipe, real_key, msi, fake)[1]
-        penalty = losses.gradient_penalty(score, *between, penalty_key)
+        between = shown[1], _shown(recipe, real_keys, msi, fake)[1]
+        penalty = losses.gradient_penalty(score, *between, fold_in(keys, _PENALTY))
         value += recipe.gradient_penalty * penalty
     metrics = {}
     if recipe.r1:
@@ -90,7 +89,7 @@ def generator_objective(
     flow: Any | None,
     judge: Any | None,
     batch: dict[str, jax.Array],
-    key: jax.Array,
+    keys: jax.Array,
 ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
     """Loss of the generator as a function of its image, and of the flow network's parameters.
 
@@ -100,7 +99,7 @@ def generator_objective(
         flow: Parameters of the flow network, or None.
         judge: The discriminator, or None.
         batch: Of the step, as `loader.sample_batch` draws it: `msi` [B, H, W, K] and more.
-        key: Of the step.
+        keys: `[B]`, of the examples in this step.
 
     Returns:
         Scalar; metrics, scalars by name, and the discriminator's statistics afterwards.
@@ -108,8 +107,8 @@ def generator_objective(
     total, metrics = _reconstruction(recipe, fake, flow, batch)
     if judge is None:
         return total, (metrics, None)
-    graph, key = recipe.graphs.discriminator, jax.random.fold_in(key, _IN_GENERATOR)
-    shown = _shown(recipe, key, batch["msi"], fake)
+    graph, keys = recipe.graphs.discriminator, fold_in(keys, _IN_GENERATOR)
+    shown = _shown(recipe, keys, batch["msi"], fake)
     features = bool(recipe.feature_matching)
     modes = {"train": True, "features": features, "remat": recipe.remat}
     judged, stats = run(graph, judge.params, judge.stats, *shown, **modes)
@@ -118,7 +117,7 @@ def generator_objective(
     metrics["adversarial"] = adversarial
     total += recipe.lambda_gan * adversarial
     if features:
-        real = _shown(recipe, key, batch["msi"], batch["image"])
+        real = _shown(recipe, keys, batch["msi"], batch["image"])
         modes = {"train": False, "norm": "batch", "features": True}
         expected = run(graph, judge.params, judge.stats, *real, **modes)[0][1]
         metrics["feature_matching"] = losses.feature_matching_loss(seen, expected)
@@ -150,7 +149,7 @@ def _reconstruction(recipe: Any, fake: jax.Array, flow: Any | None, batch: dict)
     return total + recipe.lambda_l1 * value, metrics
 
 
-def _shown(recipe: Any, key: jax.Array, msi: jax.Array, image: jax.Array) -> tuple:
+def _shown(recipe: Any, keys: jax.Array, msi: jax.Array, image: jax.Array) -> tuple:
     """MSI and image as the discriminator sees them."""
     off = not any(dataclasses.astuple(recipe.diffaugment))
-    return (msi, image) if off else augment(key, msi, image, recipe.diffaugment)
+    return (msi, image) if off else augment(keys, msi, image, recipe.diffaugment)

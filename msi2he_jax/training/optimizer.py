@@ -29,16 +29,35 @@ def make_schedule(
     """
     if config.schedule == "constant":
         return lambda step: learning_rate
-    epochs = max(1, -(-steps // steps_per_epoch))
-    constant = min(epochs, round(config.decay_from * epochs))
-    late = 1 if config.schedule_form == "exact" else 0
+    epochs, constant, late = _epochs(config, steps, steps_per_epoch)
 
     def rate(step: jax.Array | int) -> jax.Array:
         epoch = jnp.asarray(step) // steps_per_epoch + late
-        past = jnp.maximum(0, epoch + 1 - constant)
+        past = jnp.maximum(0, epoch + 1 - constant).astype(float)  # float64 where it is enabled
         return learning_rate * jnp.maximum(0.0, 1.0 - past / (epochs - constant + 1))
 
     return rate
+
+
+def decay_begins(config: Any, *, steps: int, steps_per_epoch: int) -> int:
+    """Returns the first step that a schedule takes at less than the full rate; 0 if it is constant.
+
+    Args:
+        config: Section `optimizer`.
+        steps: Steps of the whole training.
+        steps_per_epoch: Batches that show every example once.
+    """
+    if config.schedule == "constant":
+        return 0
+    _, constant, late = _epochs(config, steps, steps_per_epoch)
+    return max(0, constant - late) * steps_per_epoch
+
+
+def _epochs(config: Any, steps: int, steps_per_epoch: int) -> tuple[int, int, int]:
+    """Epochs in all, those before the decay, and by how many `schedule_form` is ahead."""
+    epochs = max(1, -(-steps // steps_per_epoch))
+    constant = min(epochs, round(config.decay_from * epochs))
+    return epochs, constant, 1 if config.schedule_form == "exact" else 0
 
 
 def make_optimizer(
@@ -55,11 +74,17 @@ def make_optimizer(
     schedule = make_schedule(
         config, steps=steps, steps_per_epoch=steps_per_epoch, learning_rate=learning_rate
     )
-    return adam(schedule, b1=config.b1, b2=config.b2, eps=config.eps)
+    decay = {"weight_decay": config.weight_decay} if config.weight_decay else {}
+    return adam(schedule, b1=config.b1, b2=config.b2, eps=config.eps, **decay)
 
 
 def adam(
-    schedule: Callable[[jax.Array], jax.Array | float], *, b1: float, b2: float, eps: float
+    schedule: Callable[[jax.Array], jax.Array | float],
+    *,
+    b1: float,
+    b2: float,
+    eps: float,
+    weight_decay: float = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
     """Returns `optax.adam` that can leave a step out: `update(..., accept=False)` keeps its state.
 
@@ -71,8 +96,10 @@ def adam(
         b1: Decay of the first moment.
         b2: Decay of the second.
         eps: Added to the root of the second.
+        weight_decay: Part of each parameter, times the learning rate, taken off in each step.
 
-    Source: Kingma and Ba 2015; operation by operation as `optax.adam`.
+    Source: Kingma and Ba 2015; Loshchilov and Hutter 2019; operation by operation as `optax.adam`
+    and `optax.adamw`.
     """
 
     def update(gradient, state, params=None, *, accept=True):
@@ -85,12 +112,15 @@ def adam(
         first, second = 1 - b1**count, 1 - b2**count
         rate = -1 * schedule(state.count)
 
-        def step(m: jax.Array, v: jax.Array) -> jax.Array:
+        def step(m: jax.Array, v: jax.Array, *weight: jax.Array) -> jax.Array:
             found = m / first.astype(m.dtype) / (jnp.sqrt(v / second.astype(v.dtype)) + eps)
+            if weight:
+                found = found + weight_decay * weight[0]
             return jnp.asarray(rate, found.dtype) * found
 
         count = jnp.where(accept, count, state.count)
-        return jax.tree.map(step, mu, nu), optax.ScaleByAdamState(count, mu, nu)
+        weights = (params,) if weight_decay else ()
+        return jax.tree.map(step, mu, nu, *weights), optax.ScaleByAdamState(count, mu, nu)
 
     init = optax.scale_by_adam(b1, b2, eps).init
     return optax.GradientTransformationExtraArgs(init, update)

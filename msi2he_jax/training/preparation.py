@@ -13,14 +13,15 @@ from ml_collections import ConfigDict
 
 from msi2he_jax.data import loader, streaming
 from msi2he_jax.data.augmentation import Augmentation
+from msi2he_jax.data.provenance import check_padding, read_provenance
 from msi2he_jax.errors import InputError
+from msi2he_jax.metrics.similarity import ms_ssim_side
 from msi2he_jax.models import multiple_of
 from msi2he_jax.training import processes
 from msi2he_jax.training.optimizer import make_optimizer
 
 _ENOUGH = 0.5  # of a memory, for the data; networks and activations need the rest
 _DENSEST = 8  # times smaller may shards be than their pairs in memory
-_PADDING = {"provenance": None, "white": 255, "black": 0}
 
 
 Data = loader.Arrays | streaming.Stored
@@ -34,19 +35,21 @@ def open_data(config: ConfigDict, note: Callable[[str], None]) -> tuple[Data, lo
         note: Told where the former stands in, and where and why the data are streamed or not.
 
     Raises:
-        InputError: no data set there; the hint has the commands that make one.
+        InputError: no data set there (the hint has the commands that make one), or one that is
+            padded otherwise than `data.padding` says.
     """
     folder = config.data.dir
     if not (Path(folder) / "provenance.json").is_file():
         hint = (
-            "python -m msi2he_jax.simulate --out=data/cohort && python -m msi2he_jax.preprocess "
-            f"--manifest=data/cohort/manifest.csv --out={folder}"
+            f"of your own: msi2he preprocess --manifest=YOUR_MANIFEST.csv --out={folder}; without: "
+            "msi2he simulate --out=cohort, then the same with --manifest=cohort/manifest.csv"
         )
         raise InputError(folder, "data.dir", "holds no data set; make one", hint)
+    if config.data.padding != "provenance":
+        check_padding(config.data.padding, read_provenance(folder), folder)
     options = {
         # Any number of channels will do here: the data have not been read yet.
         "multiple_of": multiple_of(ConfigDict({**config.model, "in_channels": 1})),
-        "pad_value": _PADDING[config.data.padding],
     }
     data = _open_training(config, options, note)
     try:
@@ -102,18 +105,26 @@ def complete_config(config: ConfigDict, data: Data) -> ConfigDict:
 
     Raises:
         InputError: `model.in_channels` is not what the data have, or images too small for the
-            discriminator or for the loss.
+            discriminator, for the loss or for the score that chooses the checkpoint.
     """
     config = config.copy_and_resolve_references()
     channels = data.channels
     if config.model.in_channels not in (0, channels):
         why = f"is {config.model.in_channels}, the data in {config.data.dir} have {channels}"
-        raise InputError("config", "model.in_channels", why, "0 takes what the data have")
+        raise InputError(
+            "config",
+            "model.in_channels",
+            why,
+            "--config.model.in_channels=0 takes what the data have",
+        )
     config.model.in_channels = channels
     if config.train.epochs:
         config.train.steps = config.train.epochs * steps_per_epoch(config, len(data))
     side = min(data.grid)
     _check_sizes(config, min(side, config.data.crop_px or side))
+    if config.train.best_metric == "ms_ssim" and side < (least := ms_ssim_side(5)):
+        why = f"is ms_ssim, which needs images of {least} px; these have {side}"
+        raise InputError("config", "train.best_metric", why)
     return config
 
 
@@ -181,7 +192,8 @@ def _variation(config: ConfigDict, pad_value: int) -> dict[str, Any]:
     augment = config.data.augment
     return {
         "crop_px": config.data.crop_px,
-        "flip": augment != "none",
+        "mirror": augment == "mirror",
+        "flip": augment in ("flip", "dihedral"),
         "rotate": augment == "dihedral",
         "augmentation": Augmentation(**config.augmentation),
         "pad_value": pad_value,

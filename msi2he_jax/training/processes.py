@@ -6,14 +6,18 @@ All of them compute, read and decide alike; the first alone writes and speaks.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from msi2he_jax.errors import InputError
+
+_OF_PEERS = ("gloo", "nccl", "coordination service", "connection closed", "connection reset")
 
 
 def join_processes(
@@ -42,6 +46,19 @@ def join_processes(
         hint = "HOST:PORT,COUNT,INDEX; or auto under SLURM, Open MPI and on Cloud TPUs"
         raise InputError("--coordinator", "", why, hint) from error
     return jax.process_index()
+
+
+def lost_peer(error: Exception) -> InputError | None:
+    """Returns what to say where the error means that another process was lost, else None.
+
+    Known by its words: jax raises RuntimeError in a step and ValueError where a step begins. Where
+    the first process is lost, jax may end the others itself before it raises anything.
+    """
+    # Its callback for that, missed_heartbeat_callback, ends in std::bad_cast with jaxlib 0.10.2.
+    if jax.process_count() == 1 or not any(word in str(error).lower() for word in _OF_PEERS):
+        return None
+    hint = "the same command continues from the last checkpoint"
+    return InputError("--coordinator", "", "another process of this run was lost", hint)
 
 
 def join(words: str) -> int:
@@ -97,6 +114,25 @@ def any_signal(number: int | None) -> int | None:
         return number
     found = multihost_utils.process_allgather(np.int32(number or 0))
     return int(np.max(found)) or None
+
+
+@contextlib.contextmanager
+def entered_by_first(context: contextlib.AbstractContextManager) -> Iterator[None]:
+    """Enters a context in the first process; where that fails, none goes on. All must call it.
+
+    Raises:
+        InputError: the first process' own there, one that points to it elsewhere.
+    """
+    with contextlib.ExitStack() as stack:
+        error = None
+        if is_first():
+            try:
+                stack.enter_context(context)
+            except InputError as found:
+                error = found
+        if of_first(np.int32(error is not None)):
+            raise error or InputError("--coordinator", "", "the first process ended", "see there")
+        yield
 
 
 def wait(name: str) -> None:

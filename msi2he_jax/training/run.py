@@ -16,9 +16,11 @@ from ml_collections import ConfigDict
 from msi2he_jax import io_safety
 from msi2he_jax.data import loader
 from msi2he_jax.data.streaming import Stored
-from msi2he_jax.training import checkpoint, evaluation, monitor, parallel, processes
+from msi2he_jax.json_schema import check_json
+from msi2he_jax.training import checkpoint, evaluation, monitor, parallel, processes, same_run
 from msi2he_jax.training.feed import Feed, make_feed
-from msi2he_jax.training.preparation import Data, build_optimizers
+from msi2he_jax.training.optimizer import decay_begins
+from msi2he_jax.training.preparation import Data, build_optimizers, steps_per_epoch
 from msi2he_jax.training.recipe import make_recipe
 from msi2he_jax.training.state import TrainState, build_graphs, create_train_state
 from msi2he_jax.training.step import make_chunk
@@ -54,11 +56,13 @@ class Run:
     seed: jax.Array
     validation_arrays: dict[str, jax.Array]
     sample_ids: tuple[str, ...]
+    patience_from: int  # step from which evaluations without a better score count
     state: TrainState | None = None
     step: int = 0
     best: float | None = None
     stale: int = 0
     told: int = 0
+    provenance_sha256: str | None = None
     compiled: dict[int, Callable] = dataclasses.field(default_factory=dict)
 
 
@@ -91,6 +95,11 @@ def build_run(config: ConfigDict, data: Data, validation: loader.Arrays, report:
         seed=devices.place(np.uint32(config.seed)),
         validation_arrays=held,
         sample_ids=data.sample_ids,
+        patience_from=decay_begins(
+            config.optimizer,
+            steps=config.train.steps,
+            steps_per_epoch=steps_per_epoch(config, len(data)),
+        ),
     )
     run.state = create_train_state(config, *optimizers)
     return run
@@ -99,20 +108,30 @@ def build_run(config: ConfigDict, data: Data, validation: loader.Arrays, report:
 def prepare_folder(workdir: str | os.PathLike, config: ConfigDict) -> None:
     """Writes `config.json` and copies the data's `provenance.json` into the run's folder.
 
-    Of several processes the first does, when all have seen what was there before.
+    One that has checkpoints keeps its own: they know its digest. Of several processes the first
+    does, when all have seen what was there before.
     """
     processes.wait("before the run's folder is written")
     if not processes.is_first():
         return
     io_safety.write_json(Path(workdir) / "config.json", config.to_dict())
-    with io_safety.atomic_file(Path(workdir) / "provenance.json") as temporary:
+    own = Path(workdir) / "provenance.json"
+    if own.is_file() and checkpoint.has_steps(workdir):
+        return
+    with io_safety.atomic_file(own) as temporary:
         shutil.copyfile(Path(config.data.dir) / "provenance.json", temporary)
 
 
 def resume(run: Run, workdir: str | os.PathLike) -> int:
     """Takes up the newest whole checkpoint, if any; returns its step, 0 where there is none."""
     folder = Path(workdir) / "checkpoints" / "latest"
-    saved, faults = checkpoint.read_newest(folder)
+
+    def fits(outline: checkpoint.Saved) -> None:
+        check_json(folder, outline.notes, same_run.RESUMED)
+        same_run.check_provenance(workdir, outline.notes)
+        checkpoint.fill(run.state, outline.arrays)
+
+    saved, faults = checkpoint.read_newest(folder, fits)
     for fault in faults:
         run.report.note(fault)
     processes.wait("all have read the checkpoint")
@@ -123,5 +142,7 @@ def resume(run: Run, workdir: str | os.PathLike) -> int:
         run.step, run.best, run.stale = saved.step, saved.notes["best"], saved.notes["stale"]
         run.clock = monitor.Clock(saved.notes["spent_s"])
         run.report.note(f"{workdir}: resuming at step {saved.step}")
+    if processes.is_first():
+        run.provenance_sha256 = same_run.provenance_digest(workdir)
     run.state = run.devices.place(run.state)
     return run.step

@@ -16,12 +16,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from msi2he_jax.models.layers import fold_in
 from msi2he_jax.training import objectives
 from msi2he_jax.training.accumulation import mean_over_parts
 from msi2he_jax.training.recipe import Recipe
 from msi2he_jax.training.state import Average, Network, TrainState, run
 
 _STEPS = 2  # the loader draws from streams 0 and 1 of the seed
+_DROPOUT = 0  # what an example's key is folded with; `objectives` has the others
 
 
 def train_step(
@@ -35,7 +37,8 @@ def train_step(
         batch: `msi` `[B, H, W, K]` float in [0, 1] and `image` `[B, H, W, 3]` float in [-1, 1];
             where the recipe asks for them `tissue_mask` `[B, H, W]` bool; `weight` `[B]` float
             weighs the examples where it is there.
-        key: Of this step's random numbers.
+        key: Of this step's random numbers; each example draws by its place in the whole batch, so
+            that how devices and parts share a batch changes nothing.
 
     Returns:
         The state after the step, and float32 scalars: `reconstruction`, `skipped` (of this step, 0
@@ -43,7 +46,8 @@ def train_step(
         `feature_matching`; with a flow `flow_px` (mean displacement), `flow_roughness`.
     """
     learn = _learn if recipe.microbatches == 1 else _learn_in_parts
-    judge, slopes, (stats, judge_stats), metrics, finite = learn(recipe, state, batch, key)
+    keys = _example_keys(recipe, key, len(batch["msi"]))
+    judge, slopes, (stats, judge_stats), metrics, finite = learn(recipe, state, batch, keys)
     finite &= _all_finite((slopes, metrics))
     own = {"accept": finite}
     generator = _update(recipe.generator_optimizer, state.generator, slopes[0], stats, **own)
@@ -62,47 +66,48 @@ def train_step(
     return new, metrics | {"skipped": 1.0 - finite.astype(jnp.float32)}
 
 
-def _learn(recipe, state, batch, key):
+def _example_keys(recipe: Recipe, key: jax.Array, count: int) -> jax.Array:
+    """Keys `[count]` of the examples that are here, by their places in the batch of all devices."""
+    first = 0 if recipe.axis_name is None else count * jax.lax.axis_index(recipe.axis_name)
+    return jax.vmap(lambda place: jax.random.fold_in(key, place))(first + jnp.arange(count))
+
+
+def _learn(recipe, state, batch, keys):
     """The discriminator as taught; slopes of generator and flow; statistics; metrics; finite."""
-    dropout_key, penalty_key = jax.random.split(key)
-    here = functools.partial(paint, recipe, batch["msi"], dropout_key, state.generator.stats)
+    here = functools.partial(paint, recipe, batch["msi"], keys, state.generator.stats)
     fake, pull_back, stats = jax.vjp(here, state.generator.params, has_aux=True)
     judge, metrics, finite = state.discriminator, {}, jnp.asarray(True)
     if judge is not None:
-        keys = {"key": key, "penalty_key": penalty_key}
-        found = _judge_slopes(recipe, judge, batch, fake, state.step, **keys)
+        found = _judge_slopes(recipe, judge, batch, fake, keys, state.step)
         judge, metrics, finite = _taught(recipe, judge, *found)
-    slopes, judge_stats, more = _generator_slopes(recipe, state, fake, judge, batch, key)
+    slopes, judge_stats, more = _generator_slopes(recipe, state, fake, judge, batch, keys)
     slopes, more = _mean(((pull_back(slopes[0])[0], slopes[1]), more), recipe.axis_name)
     stats, judge_stats = _shared((stats, judge_stats), recipe)
     return judge, slopes, (stats, judge_stats), metrics | more, finite
 
 
-def _learn_in_parts(recipe, state, batch, key):
+def _learn_in_parts(recipe, state, batch, keys):
     """The same for gradients averaged over parts of the batch; the generator paints twice.
 
-    Statistics of normalisation, random numbers and running averages are a part's own.
+    Statistics of normalisation and running averages are a part's own.
     """
     judge, metrics, finite = state.discriminator, {}, jnp.asarray(True)
 
-    def paint_part(stats, part, key, params):
-        return paint(recipe, part["msi"], jax.random.split(key)[0], stats, params)
-
-    def of_judge(stats, part, key):
-        fake = paint_part(state.generator.stats, part, key, state.generator.params)[0]
+    def of_judge(stats, part):
+        batch, keys = part
+        fake = paint(recipe, batch["msi"], keys, state.generator.stats, state.generator.params)[0]
         kept = dataclasses.replace(judge, stats=stats)
-        keys = {"key": key, "penalty_key": jax.random.split(key)[1]}
-        stats, found = _judge_slopes(recipe, kept, part, fake, state.step, **keys)
-        return stats, found
+        return _judge_slopes(recipe, kept, batch, fake, keys, state.step)
 
-    def of_generator(carry, part, key):
-        here = functools.partial(paint_part, carry[0], part, key)
+    def of_generator(carry, part):
+        batch, keys = part
+        here = functools.partial(paint, recipe, batch["msi"], keys, carry[0])
         fake, pull_back, stats = jax.vjp(here, state.generator.params, has_aux=True)
         kept = judge and dataclasses.replace(judge, stats=carry[1])
-        slopes, judge_stats, metrics = _generator_slopes(recipe, state, fake, kept, part, key)
+        slopes, judge_stats, metrics = _generator_slopes(recipe, state, fake, kept, batch, keys)
         return (stats, judge_stats), ((pull_back(slopes[0])[0], slopes[1]), metrics)
 
-    parts = batch, key, recipe.microbatches
+    parts = (batch, keys), recipe.microbatches
     if judge is not None:
         found = mean_over_parts(of_judge, judge.stats, *parts)
         judge, metrics, finite = _taught(recipe, judge, *found)
@@ -112,21 +117,19 @@ def _learn_in_parts(recipe, state, batch, key):
     return judge, slopes, _shared(stats, recipe), metrics | more, finite
 
 
-def paint(recipe, msi, dropout_key, stats, params):
-    """The generator's image and its statistics afterwards."""
-    drop = dropout_key if recipe.dropout else None
+def paint(recipe, msi, keys, stats, params):
+    """The generator's image and its statistics afterwards; `keys` `[B]` are the examples'."""
+    drop = fold_in(keys, _DROPOUT) if recipe.dropout else None
     inputs = {"train": True, "norm": "batch", "dropout_key": drop, "remat": recipe.remat}
     return run(recipe.graphs.generator, params, stats, msi, **inputs)
 
 
-def _judge_slopes(recipe, judge, batch, fake, step, *, key, penalty_key):
+def _judge_slopes(recipe, judge, batch, fake, keys, step):
     """The discriminator's statistics, and its loss, slopes and metrics on a detached `fake`."""
     fake = jax.lax.stop_gradient(fake)
 
     def loss(params):
-        return objectives.judge_objective(
-            recipe, params, judge, batch, fake, key, penalty_key, step
-        )
+        return objectives.judge_objective(recipe, params, judge, batch, fake, keys, step)
 
     (value, (metrics, stats)), slopes = jax.value_and_grad(loss, has_aux=True)(judge.params)
     return stats, (value, slopes, metrics)
@@ -139,11 +142,11 @@ def _taught(recipe, judge, stats, found):
     return judge, {"discriminator": value, **metrics}, _all_finite((value, slopes))
 
 
-def _generator_slopes(recipe, state, fake, judge, batch, key):
+def _generator_slopes(recipe, state, fake, judge, batch, keys):
     """Gradients by the image and by the flow's parameters; the judge's statistics; metrics."""
     flow = None if state.flow is None else state.flow.params
     slope = jax.grad(objectives.generator_objective, (1, 2), has_aux=True)
-    slopes, (metrics, stats) = slope(recipe, fake, flow, judge, batch, key)
+    slopes, (metrics, stats) = slope(recipe, fake, flow, judge, batch, keys)
     return slopes, stats, metrics
 
 
@@ -223,8 +226,6 @@ def make_chunk(
         def body(state, _):
             batch = sample(arrays, state.step, seed)
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _STEPS), state.step)
-            if recipe.axis_name is not None:  # each device drops out other units
-                key = jax.random.fold_in(key, jax.lax.axis_index(recipe.axis_name))
             return train_step(recipe, state, batch, key)
 
         if length == 1:  # without a loop around it: see `Parallel.loops`

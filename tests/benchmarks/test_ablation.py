@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import ablation, ablation_page, ablation_rows
-from benchmarks.ablation_rows import FORMS, OPTIONS, Row, configure, jobs, value_of
-from msi2he_jax import config as configs
+from benchmarks.ablation_rows import FORMS, OPTIONS, Row, configure, jobs
 from msi2he_jax.registration import landmarks
 
 LANDMARKS = "name,use,histology_x_um,histology_y_um,msi_x_um,msi_y_um\n" + "".join(
@@ -51,22 +50,57 @@ def test_the_small_form_has_six_rows_and_the_large_one_every_option_both_ways():
     assert len(small.rows) == 6 and sum(row.misaligned for row in small.rows) == 2
     names = [row.name for row in large.rows]
     for option in OPTIONS:
-        found = [name for name in names if name.removesuffix(", misaligned").endswith(f" {option}")]
+        found = [name for name in names if _switches(name, option)]
         assert len(found) == 2, option
     assert len(names) == 2 * (4 + len(OPTIONS))
     words = {name for pair in ablation_rows.COMPARED for name in pair}
     assert words == {row.name for row in small.rows}
 
 
+def _switches(name, option):
+    return name.removesuffix(", misaligned").endswith((f", with {option}", f", without {option}"))
+
+
 @pytest.mark.parametrize("option", OPTIONS)
-def test_an_option_is_turned_the_other_way(option):
-    """The row differs from the recommended configuration, and only in the option's keys."""
-    base = configs.load_config(ablation_rows.CONFIGS / "recommended.py")
-    row = next(r for r in FORMS["gpu"]().rows if r.name.endswith(f" {option}"))
+def test_an_option_is_all_on_in_one_row_and_all_off_in_the_other(option, tmp_path):
+    """The two that are set against each other differ in the option's keys, all of them and only."""
+    form = FORMS["gpu"]()  # the small forms have a shorter average
+    rows = {row.name: row for row in form.rows}
+    names = next(
+        pair
+        for pair in form.compared
+        if _switches(pair[0], option) or (_switches(pair[1], option) and "with" not in pair[0])
+    )
+    one, two = (dict(_flat(configure(form, rows[name], tmp_path, 0))) for name in names)
     on, off = OPTIONS[option]
-    assert row.changes == (off if "without" in row.name else on)
-    key = next(iter(on))
-    assert value_of(base, key) != row.changes[key]
+    assert set(on) == set(off)
+    assert on.items() <= one.items() and off.items() <= two.items()
+    assert {key for key in one if one[key] != two[key]} == set(on)
+
+
+def _flat(config, prefix=""):
+    for key, value in config.items():
+        if hasattr(value, "items"):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def test_a_row_that_changes_a_norm_too_says_so():
+    for option, (on, _) in OPTIONS.items():
+        assert ("discriminator.norm" in on) == ("norm in the discriminator" in option)
+        assert ("flow.enabled" not in on) or "unconditional" in option
+
+
+def test_published_rows_are_named_by_what_they_switch():
+    """Every row and difference of the published runs has the name of a row that exists."""
+    for form in ("cpu", "options"):
+        known = {row.name for row in FORMS[form]().rows} | {"PCA view"}
+        record = json.loads((ablation.RESULTS / f"ablation-{form}.json").read_text())
+        assert {row["name"] for row in record["rows"]} <= known
+        assert {run["row"] for run in record["runs"]} <= known
+        pairs = {(each["first"], each["second"]) for each in record["differences"]}
+        assert pairs <= set(FORMS[form]().compared)
 
 
 def test_seeds_take_turns_or_are_crossed():
@@ -175,15 +209,22 @@ def test_the_page_has_the_markers_that_are_filled(tmp_path, monkeypatch):
     monkeypatch.setattr(ablation_page, "RESULTS", results)
     tuned = [{"norm": "batch", "rate": 0.001, "mae_masked": 0.1, "mi_corrected_nats": 0.25}]
     (results / "tune-unet.json").write_text(json.dumps({"validation": tuned}))
-    machine = {"device": "a device"}
+    machine = {"device": "a device", "revision": "abc", "date": "2026-01-01"}
     record = {"form": "gpu", "slides": 6, "seeds": [0], "rows": [], "differences": []}
     (results / "ablation-gpu.json").write_text(json.dumps(record | {"environment": machine}))
     ablation_page.write(page)
     text = page.read_text()
     assert (
         "| batch | 0.001 | 0.100 | 0.250 |" in text
-        and "6 slides left out, seeds [0], a device." in text
+        and "6 slides left out, seeds [0], a device. Measured at revision abc" in text
     )
+
+
+def test_the_page_is_as_the_results_write_it(tmp_path):
+    page = tmp_path / "results.md"
+    page.write_text(ablation.PAGE.read_text())
+    ablation_page.write(page)
+    assert page.read_text() == ablation.PAGE.read_text()
 
 
 def test_what_is_done_is_collected_without_running_anything(tmp_path):

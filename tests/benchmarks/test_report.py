@@ -76,6 +76,42 @@ def test_stand_in_has_what_configurations_need():
         first.missing  # noqa: B018
 
 
+def test_each_row_of_the_speed_table_names_machine_and_revision():
+    cpu = MACHINE | {"device": "cpu", "backend": "cpu", "revision": "def"}
+    ours = {"name": "ours", "items_per_s": 50.0, "ratio": 1.0, "peer": False}
+    theirs = {"name": "theirs", "items_per_s": 25.0, "ratio": 2.0, "peer": True}
+    table = {"work": {"unit": "images", "rows": [ours, theirs]}}
+    records = [{"benchmark": "a", "environment": m, "tables": table} for m in (MACHINE, cpu)]
+    lines = report.speed_tables(records).splitlines()[2:]
+    assert lines == [
+        "| work | card <1> | abc | 50 images/s | theirs | 2 |",
+        "| work | 4 CPU cores | def | 50 images/s | theirs | 2 |",
+    ]
+
+
+def test_the_pages_hold_what_the_results_say(monkeypatch, tmp_path):
+    """README and docs/training.md are as `--suite=none` writes them; no figure was typed."""
+    before = {}
+    for name in ("README.md", "docs/training.md"):
+        place = tmp_path / name
+        place.parent.mkdir(exist_ok=True)
+        before[place] = (report.ROOT / name).read_text()
+        place.write_text(before[place])
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "PAGE", tmp_path / "report.html")
+    report.write_tables()
+    assert {place: place.read_text() for place in before} == before
+
+
+def test_the_demo_names_its_own_machine():
+    record = {"timings": {"seconds": 90.0, "peak_memory_gib": 1.25}, "environment": MACHINE}
+    words = report._timing_words(record | {"environment": MACHINE | {"backend": "cpu"}})
+    assert "1.5 minutes" in words and "4 CPU cores)" in words and "revision abc" in words
+    busy = MACHINE | {"backend": "cpu", "load": 15.2}
+    words = report._timing_words(record | {"environment": busy})
+    assert "(4 CPU cores, beside other work: 15 processes shared them)" in words
+
+
 def test_a_benchmark_that_fails_is_named(monkeypatch):
     monkeypatch.setattr(report, "QUICK", ("nothing_of_this_name",))
     assert report.run_suite("quick") == ["nothing_of_this_name"]

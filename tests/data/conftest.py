@@ -1,5 +1,10 @@
 """Shared by the tests of data: a tiny simulated cohort, and the examples of a small data set."""
 
+import contextlib
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -45,15 +50,54 @@ def make_example():
 
 
 @pytest.fixture
-def provenance():
+def provenance(make_provenance):
     """A provenance with just what writing and loading need, for 4 channels."""
-    return {
-        "format": "msi2he_jax pairs 1",
-        "axis": {},
-        "peaks": {n: [100.0, 200.0, 300.0, 400.0] for n in ("mz", "lower", "upper", "height")},
-        "rebin": {},
-        "normalization": "none",
-        "scaling": {"transform": "sqrt", "scale": [1.0, 1.0, 0.5, 0.25]},
-        "pad_value": 255,
-        "grid": {},
-    }
+    return make_provenance(4)
+
+
+@contextlib.contextmanager
+def _process(*words, log):
+    """A process of the cluster, ended and waited for whatever happens."""
+    failures = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
+    with open(log, "w") as handle:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", *words],
+            stdout=handle,
+            stderr=subprocess.STDOUT,
+            env=os.environ | failures,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def dask_process():
+    """Starts a process of a Dask cluster: dask_process(*words, log)."""
+    return _process
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    """The address of a Dask scheduler on this computer with two workers."""
+    folder = tmp_path_factory.mktemp("dask")
+    file = f"--scheduler-file={folder / 'scheduler.json'}"
+    local = ["--host=127.0.0.1", "--no-dashboard"]
+    worker = ["worker", file, *local, "--nthreads=1", f"--local-directory={folder}"]
+    with contextlib.ExitStack() as stack:
+        words = ["scheduler", file, *local, "--port=0", "--dashboard-address=:0"]
+        stack.enter_context(_process(*words, log=folder / "scheduler.log"))
+        for name in ("one", "two"):
+            stack.enter_context(_process(*worker, log=folder / f"{name}.log"))
+        from distributed import Client
+
+        with Client(scheduler_file=folder / "scheduler.json", timeout=30) as client:
+            client.wait_for_workers(2, timeout=30)
+            address = client.scheduler.address
+        yield address

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from msi2he_jax.data import sampling
+from msi2he_jax.data import augmentation, sampling
 from msi2he_jax.data.augmentation import MOST_ELASTIC, Augmentation, draw_positions, vary_msi
 from msi2he_jax.data.loader import sample_batch
 
@@ -172,9 +173,74 @@ def test_bilinear_gradient_and_border():
     image = jnp.asarray(np.random.default_rng(0).random((5, 6, 2)), jnp.float32)
     plain = sampling.positions((5, 6))
     np.testing.assert_array_equal(sampling.bilinear(image, plain), image)
-    half = sampling.bilinear(image, plain + jnp.array([0.0, 0.5]))
+    half = sampling.bilinear(image, plain + jnp.array([[[0.0, 0.5]]]))
     np.testing.assert_allclose(half[:, :-1], (image[:, 1:] + image[:, :-1]) / 2, atol=1e-6)
     np.testing.assert_allclose(half[:, -1], image[:, -1], atol=1e-6)
-    slope = jax.grad(lambda d: sampling.bilinear(image, plain + d)[2, 2, 0])(jnp.full(2, 0.25))
+    slope = jax.grad(lambda d: sampling.bilinear(image, plain + d[None, None])[2, 2, 0])(
+        jnp.full(2, 0.25)
+    )
     across = 0.75 * (image[2, 3, 0] - image[2, 2, 0]) + 0.25 * (image[3, 3, 0] - image[3, 2, 0])
     assert slope[1] == pytest.approx(float(across), abs=1e-5)
+
+
+def _pil_enlarged(image, side):
+    """Bicubic as the original's loader has it, float channel by channel."""
+    channels = [
+        Image.fromarray(image[..., c]).resize((side, side), Image.BICUBIC) for c in range(3)
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], -1)
+
+
+def test_jitter_enlarges_as_pix2pix_does():
+    image = np.random.default_rng(0).random((16, 16, 3), dtype=np.float32)
+    found = augmentation.enlarged(jnp.asarray(image), 30 / 256)
+    expected = np.clip(_pil_enlarged(image, 18), 0, 1)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    # PIL rounds and clips 8-bit images between rows and columns as well: that costs noise more.
+    rows, columns = np.mgrid[:16, :16]
+    smooth = 128 + 100 * np.sin(rows[..., None] / 5 + columns[..., None] / [3, 4, 5])
+    pixels = np.round(smooth).astype(np.uint8)
+    bytes_found = augmentation.enlarged(jnp.asarray(pixels), 30 / 256)
+    assert bytes_found.dtype == np.uint8
+    expected = _pil_enlarged(pixels, 18).astype(int)
+    assert np.abs(np.asarray(bytes_found).astype(int) - expected).max() <= 1
+    assert augmentation.enlarged_sides((256, 256), 30 / 256) == (286, 286)
+
+
+def test_jittered_crops_are_of_the_enlarged_image_and_reach_all_of_it(arrays):
+    """Also beyond a pair's own extent: the padding is part of pix2pix' images."""
+    arrays["extent_px"] = arrays["extent_px"] - 8
+    jitter = Augmentation(jitter=0.25)  # 24 px to 30
+    drawn = _draw(arrays, step=0, seed=0, batch_size=64, augmentation=jitter)
+    large = np.asarray(augmentation.enlarged(arrays["histology"][0], 0.25))
+    grey = np.asarray(augmentation.enlarged(arrays["msi"][0], 0.25))
+    half = np.asarray(augmentation.enlarged(arrays["tissue_mask"][0], 0.25))
+    seen = set()
+    for image, msi, mask in zip(drawn["image"], drawn["msi"], drawn["tissue_mask"], strict=True):
+        picture = (np.asarray(image) + 1) * 127.5
+        starts = [
+            (row, column)
+            for row in range(7)
+            for column in range(7)
+            if np.allclose(msi, grey[row : row + SIDE, column : column + SIDE], atol=1e-5)
+        ]
+        assert len(starts) == 1
+        part = tuple(slice(at, at + SIDE) for at in starts[0])
+        np.testing.assert_allclose(picture, large[part], atol=1.01)  # halves round either way
+        np.testing.assert_array_equal(mask, half[part])
+        seen.add(starts[0])
+    assert {row for row, _ in seen} == {column for _, column in seen} == set(range(7))
+
+
+def test_a_mirror_is_left_right_only(arrays):
+    options = ("seed", "batch_size", "mirror")
+    drawn = jax.jit(sample_batch, static_argnames=options)(
+        arrays, step=0, seed=0, batch_size=32, mirror=True
+    )
+    rows, columns = np.asarray(drawn["msi"][..., 0]) * 255, np.asarray(drawn["msi"][..., 1]) * 255
+    np.testing.assert_allclose(rows, np.mgrid[:SIDE, :SIDE][0][None].repeat(32, 0), atol=1e-4)
+    turned = columns[:, 0, 0] > 0
+    assert 0 < turned.sum() < 32
+    plain = np.arange(SIDE, dtype=np.float32)
+    for each, flipped in zip(columns, turned, strict=True):
+        np.testing.assert_allclose(each[0], plain[::-1] if flipped else plain, atol=1e-4)

@@ -1,12 +1,12 @@
 """Shards: what is read is what was written; nothing half written, damaged or foreign is read."""
 
 import json
-import os
 import sys
 
 import numpy as np
 import pytest
 
+from msi2he_jax.data import work
 from msi2he_jax.data.builder import read_split, write_dataset
 from msi2he_jax.data.provenance import content_digest
 from msi2he_jax.errors import InputError
@@ -82,13 +82,19 @@ def test_what_is_there_is_replaced_only_when_told(written, make_example, provena
     assert len(read_split(folder, "train")) == 1 and read_split(folder, "test") == []
 
 
-def test_leavings_of_a_killed_build_are_swept_once_old(tmp_path, make_example, provenance):
-    for name in (".d.old", ".d.new", ".other.old"):
-        (tmp_path / name / "build").mkdir(parents=True)
-        if name.endswith("old"):
-            os.utime(tmp_path / name, (0, 0))
-    write_dataset(tmp_path / "d", {"train": lambda: [make_example(1)]}, provenance)
-    assert {path.name for path in tmp_path.iterdir()} == {"d", ".d.new", ".other.old"}
+def test_a_neighbour_s_build_is_left_alone(tmp_path, make_example, provenance):
+    """`d` is built while `d.v2` is: the staging of one is not taken for the other's."""
+
+    def examples():
+        yield make_example(2)
+        with work.work_folder(tmp_path / "d"):
+            write_dataset(tmp_path / "d", {"train": lambda: [make_example(1)]}, provenance)
+        yield make_example(3)
+
+    with work.work_folder(tmp_path / "d.v2"):
+        write_dataset(tmp_path / "d.v2", {"train": examples}, provenance)
+    assert {path.name for path in tmp_path.iterdir()} == {"d", "d.v2"}
+    assert len(read_split(tmp_path / "d.v2", "train")) == 2
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
@@ -128,6 +134,7 @@ def test_class_names_are_not_imported(written, tmp_path, monkeypatch):
     features = json.loads((folder / "features.json").read_text())
     features["featuresDict"]["features"]["msi"]["pythonClassName"] = "evilmod.X"
     (folder / "features.json").write_text(json.dumps(features))
+    (folder / "SHA256SUMS").unlink()
     with pytest.raises(InputError, match=r'pythonClassName: "evilmod\.X" is not allowed'):
         read_split(folder, "train")
     assert "evilmod" not in sys.modules
@@ -146,5 +153,5 @@ def test_folders_that_are_no_data_set(tmp_path, written):
     with pytest.raises(InputError, match="format: is not"):
         read_split(folder, "train")
     (folder / "provenance.json").write_text('{"format": "msi2he_jax pairs 1"}')
-    with pytest.raises(InputError, match=r"counts, shards: is missing"):
+    with pytest.raises(InputError, match=r"provenance\.json: axis: is missing"):
         read_split(folder, "train")

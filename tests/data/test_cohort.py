@@ -64,7 +64,9 @@ def test_the_cohorts_spectrum_is_the_sum_of_its_samples(surveyed, each, preset, 
     monkeypatch.setattr(ranges, "RANGE_BYTES", surveys[samples[0].sample_id].ibd_bytes // 3)
     assert len(cohorts._bounds(samples[0], surveys)) >= 3
     total, count = cohorts._sum_spectra(samples, surveys, common, each)
-    np.testing.assert_allclose(total, expected, rtol=1e-9, atol=1e-12 * expected.max())
+    # Where steep lines cancel, a bin keeps the rounding of terms as tall as the tallest bin, in the
+    # order in which this processor adds them: about 1e-12 of it, so 1e-11 allows for any processor.
+    np.testing.assert_allclose(total, expected, rtol=1e-9, atol=1e-11 * expected.max())
     assert count == spectra
 
 

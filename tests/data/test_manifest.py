@@ -153,3 +153,67 @@ def test_geojson_region_is_its_bounding_box(folder):
     (folder / "r.geojson").write_text("{}")
     with pytest.raises(InputError, match="holds no polygon"):
         read_manifest(folder / "manifest.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=,\n# study 7\nsample_id,group_id,imzml,histology,,\ns1,p,a.imzML,a.png,,\n",
+        ",Sample ID,group_id,imzML,Histology\n0,s1,p,a.imzML,a.png\n",
+        "sample_id,group_id,imzml,histology\ns1,p,.\\a.imzML,sub\\..\\a.png,,,\n",
+    ],
+)
+def test_what_spreadsheets_leave_is_ignored(folder, text):
+    (folder / "sub").mkdir()
+    (sample,) = read_manifest(_write(folder, text))
+    assert sample.sample_id == "s1" and sample.imzml.read_text() == "x"
+    assert sample.histology.resolve() == (folder / "a.png").resolve()
+
+
+def test_names_spelt_otherwise_are_found(folder):
+    (folder / "Ré").mkdir()
+    (folder / "Ré" / "c.png").write_text("x")
+    message = _error(folder, f"{HEADER}\ns1,p,A.IMZML,re\u0301\\C.png\n")
+    assert "A.IMZML (line 2: did you mean a.imzML?)" in message
+    assert "did you mean Ré/c.png?" in message and "write / where names have a backslash" in message
+
+
+def test_a_row_that_looks_like_a_comment_is_refused(folder):
+    message = _error(folder, f"{HEADER}\n#s1,p,a.imzML,a.png\n")
+    assert message.startswith("line 2, sample_id: '#s1' begins with # (remove a row")
+
+
+def test_paths_above_the_folder_are_followed(folder):
+    (folder / "tables").mkdir()
+    path = folder / "tables" / "m.csv"
+    path.write_text(f"{HEADER}\ns1,p,../a.imzML,{folder / 'a.png'}\n")
+    (sample,) = read_manifest(path)
+    assert sample.imzml.read_text() == sample.histology.read_text() == "x"
+
+
+@pytest.mark.parametrize("names", [("s 1", "S_1"), ("7", "007"), ("é", "e\u0301")])
+def test_one_sample_of_two_spellings(folder, names):
+    one, two = names
+    message = _error(folder, f"{HEADER}\n{one},p,a.imzML,a.png\n{two},p,b.imzML,b.png\n")
+    assert message.startswith(f"line 3, sample_id: {two!r} is on line 2 too, as {one!r}")
+
+
+@pytest.mark.parametrize("groups", [("p", ""), ("", "p")])
+def test_patients_are_given_for_all_or_none(folder, groups):
+    """A spreadsheet saves a merged cell as one that is filled and others that are empty."""
+    one, two = groups
+    message = _error(folder, f"{HEADER}\ns1,{one},a.imzML,a.png\ns2,{two},b.imzML,b.png\n")
+    line = 2 + groups.index("")
+    assert message.startswith(f"line {line}, group_id: is empty, and filled on 1 of 2 lines")
+
+
+def test_channels_of_a_slide(folder):
+    for cell, expected in (("", None), ('"3,2, 1"', (3, 2, 1)), ("2", (2,))):
+        text = f"sample_id,imzml,histology,histology_channels\ns1,a.imzML,a.png,{cell}\n"
+        assert read_manifest(_write(folder, text))[0].histology_channels == expected
+    for cell in ("0", '"1,2"', "red", '"1,2,3,4"', "-1"):
+        text = f"sample_id,imzml,histology,histology_channels\ns1,a.imzML,a.png,{cell}\n"
+        with pytest.raises(
+            InputError, match=r"line 2, histology_channels: .* one or three channels"
+        ):
+            read_manifest(_write(folder, text))

@@ -1,14 +1,19 @@
 """The ordered map: the same results in the same order wherever the work is done."""
 
+import contextlib
+import functools
 import operator
 import os
+import pathlib
 import signal
+import subprocess
 import sys
 import time
 from concurrent.futures import CancelledError
 
 import pytest
 
+from msi2he_jax import locking
 from msi2he_jax.data import mapping
 from msi2he_jax.errors import InputError
 
@@ -102,3 +107,70 @@ def test_a_scheduler_that_is_lost_is_one_line():
     assert str(caught.value) == (
         "tcp://head:8786: scheduler: was lost (the same command continues once it is back)"
     )
+
+
+PARENT = """
+import time
+from msi2he_jax import locking
+from msi2he_jax.data import mapping
+if __name__ == "__main__":
+    with mapping.open_map(2) as each:
+        results = each(time.sleep, [0, 0] + [60] * 8)
+        next(results), next(results)
+        print("working", flush=True)
+        list(results)
+"""
+
+
+def _children(parent):
+    """Processes whose parent is this one, by number; whoever has ended is none."""
+    found = set()
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if fields[1] == str(parent) and fields[0] not in "ZX":
+                found.add(int(path.parent.name))
+    return found
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "parent.py").write_text(PARENT)
+    command = [sys.executable, str(tmp_path / "parent.py")]
+    with subprocess.Popen(command, stdout=-1, text=True) as parent:
+        assert parent.stdout.readline() == "working\n"
+        started = _children(parent.pid)
+        assert len(started) == 3  # Two workers and the tracker of what they share.
+        parent.kill()
+    left = started
+    for _ in range(100):
+        left = {pid for pid in left if locking._start_of(pid)}
+        if not left:
+            return
+        time.sleep(0.1)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    raise AssertionError(f"{len(left)} of {len(started)} were alive 10 s later")
+
+
+class _Late:
+    """A task that ends while it is asked for: the wait is over first."""
+
+    def __init__(self, status, outcome):
+        self.status, self._outcome, self._asked = status, outcome, 0
+
+    def result(self, timeout=None):
+        self._asked += 1
+        if self._asked == 1:
+            raise TimeoutError
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+
+def test_a_task_that_ends_while_it_is_asked_for_is_no_fault():
+    said = []
+    wait = functools.partial(mapping._wait_for, lambda: 1, "tcp://x", said.append)
+    assert wait(_Late("finished", 7)) == 7
+    with pytest.raises(TimeoutError, match="its own"):
+        wait(_Late("error", TimeoutError("its own")))
+    assert said == []

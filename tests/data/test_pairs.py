@@ -155,7 +155,8 @@ def test_other_kinds_of_data_are_refused(pairs, samples):
 
 
 def _landmarks(sample, tmp_path, change):
-    rows = list(csv.DictReader(sample.landmarks.open()))
+    with sample.landmarks.open() as handle:
+        rows = list(csv.DictReader(handle))
     path = tmp_path / "landmarks.csv"
     with path.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, rows[0])
@@ -181,10 +182,10 @@ def _three_apart(rows):
 
 
 def test_control_points_are_reported(samples, tmp_path):
-    record = align(samples["p00_s0"]).record
+    record = align(samples["p00_s0"]).scores
     assert record["points"] >= 4 and record["eval_points"] >= 1
     assert 0 < record["residual_rms_um"] < record["leave_one_out_max_um"]
     fit_only = _landmarks(samples["p00_s0"], tmp_path, _three_apart)
-    assert align(fit_only).record["leave_one_out_median_um"] is None
+    assert align(fit_only).scores["leave_one_out_median_um"] is None
     with pytest.raises(InputError, match=r"sample p00_s0: landmarks: none are given"):
         align(dataclasses.replace(samples["p00_s0"], landmarks=None))

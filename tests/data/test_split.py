@@ -123,3 +123,32 @@ def test_a_group_given_three_splits_is_refused():
     samples = [dataclasses.replace(s, split=g) for s, g in zip(_samples([1, 1, 1]), splits)]
     with pytest.raises(InputError, match=r"s2 \(test\) and s0 \(train\) share a patient"):
         assign_splits(samples)
+
+
+SPELLINGS = [("P-07", "p\u201307"), ("7", "007"), ("Ren\u00e9", "Rene\u0301"), ("P7", "P07")]
+
+
+@pytest.mark.parametrize("pair", SPELLINGS)
+def test_a_patient_of_two_spellings_is_never_parted(pair):
+    samples = [dataclasses.replace(s, group_id=g) for s, g in zip(_samples([0, 0]), pair)]
+    others = [dataclasses.replace(s, sample_id=f"o{s.sample_id}") for s in _samples(range(8))]
+    for seed in range(20):
+        splits = assign_splits([*samples, *others], seed)
+        assert splits["s0"] == splits["s1"]
+
+
+def test_one_patient_in_two_splits_is_refused_however_it_is_spelt():
+    one, two = _samples([1, 1])
+    one = dataclasses.replace(one, group_id="P-07", split="train")
+    same = [one, dataclasses.replace(two, group_id="p_07", split="test")]
+    with pytest.raises(InputError, match=r"^m.csv: split: s1 \(test\) and s0 \(train\) share"):
+        assign_splits(same, manifest="m.csv")
+    with pytest.raises(InputError, match="share a patient"):
+        assign_splits(same, force=True)
+    alike = [one, dataclasses.replace(two, group_id="P7", split="test")]
+    with pytest.raises(InputError) as caught:
+        assign_splits(alike, manifest="m.csv")
+    assert str(caught.value).startswith(
+        "m.csv: group_id: s1 (test) and s0 (train) may be of one patient, spelt 'P7' and 'P-07' ("
+    )
+    assert assign_splits(alike, force=True) == {"s0": "train", "s1": "test"}

@@ -6,15 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from msi2he_jax.data.cohort_axis import choose_axis, gap_tolerance_da
+from msi2he_jax.data.consistency import check_leakage, cohort_warnings, mixtures
 from msi2he_jax.data.manifest import Sample, read_manifest
 from msi2he_jax.data.recipe import PRESETS, make_recipe
 from msi2he_jax.data.survey import (
     Survey,
-    check_leakage,
-    choose_axis,
     choose_peaks,
-    gap_tolerance_da,
-    mixtures,
     sample_spectrum,
     survey_sample,
 )
@@ -128,3 +126,22 @@ def test_recipe():
     assert make_recipe("recommended", padding="black").pad_value == 0
     with pytest.raises(InputError, match="one of recommended, paper"):
         make_recipe("papers")
+
+
+def test_a_fine_section_that_makes_the_grid_of_all_too_fine_is_named():
+    fine, recipe = _with(pixel_size_um=(14, 14)), make_recipe("recommended")
+    third = dataclasses.replace(PLAIN, sample_id="s2")
+    assert cohort_warnings([PLAIN, _with(pixel_size_um=(40, 40))], recipe) == []
+    (said,) = cohort_warnings([PLAIN, third, fine], recipe)
+    assert said.startswith("the grid of all pairs is 7 um/px: pixels of 2 of 3 sections are drawn")
+    assert "those of s0 7.14 times; the finest section is s1 (14 um)" in said
+    assert "--target_um_per_px=25 makes smaller pairs" in said
+    chosen = make_recipe("recommended", target_um_per_px=25)
+    assert (
+        cohort_warnings(
+            [PLAIN, third, fine],
+            chosen,
+        )
+        == []
+    )
+    assert cohort_warnings([PLAIN, fine], make_recipe("paper")) == []

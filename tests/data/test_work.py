@@ -189,7 +189,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path / "pairs")]
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
         assert other.stdout.readline() == "here\n"
-        expected = r"pairs\.work: another preprocess is at work there \(wait for it, or name"
+        expected = r"pairs: another preprocess is at work there, process .* \(wait for it, or name"
         with pytest.raises(InputError, match=expected), work.work_folder(tmp_path / "pairs"):
             pass
         other.kill()
@@ -199,8 +199,12 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
 
 def test_where_no_folder_can_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    expected = r"pairs\.work: cannot be written: Not a directory"
+    expected = r"pairs: cannot be written: File exists"
     with pytest.raises(InputError, match=expected), work.work_folder(tmp_path / "file" / "pairs"):
+        pass
+    (tmp_path / "pairs.work").write_text("")
+    expected = r"pairs\.work: cannot be written: File exists"
+    with pytest.raises(InputError, match=expected), work.work_folder(tmp_path / "pairs"):
         pass
 
 

@@ -51,7 +51,9 @@ DATA = {
     "data: provenance.json gone": lambda d: (d / "provenance.json").unlink(),
     "data: provenance.json cut": lambda d: (d / "provenance.json").write_text("{"),
     "data: provenance of others": lambda d: (d / "provenance.json").write_text("[]"),
-    "data: provenance flipped": lambda d: flip(d / "provenance.json", 0.3),
+    "data: provenance flipped": lambda d: (d / "provenance.json").write_text(
+        (d / "provenance.json").read_text().replace('"normalization"', '"normalizatioo"')
+    ),
     "data: list of hashes flipped": lambda d: flip(d / "SHA256SUMS", 0.01),
     "data: list leads out": lambda d: (d / "SHA256SUMS").write_text(f"{'0' * 64}  ../secret\n"),
 }
@@ -70,6 +72,9 @@ RUN = {
     "run: weights flipped": lambda r: flip(weights(r)),
     "run: weights cut": lambda r: weights(r).write_bytes(weights(r).read_bytes()[:99]),
     "run: weights gone": lambda r: weights(r).unlink(),
+    "run: provenance scaled": lambda r: edit_json(
+        r / "provenance.json", lambda p: p["scaling"].update(scale=[4.0] * CHANNELS)
+    ),
     "run: no provenance": lambda r: (r / "provenance.json").unlink(),
 }
 # Configurations, as JSON or Python, and the words that follow them.
@@ -122,12 +127,20 @@ def write_data(folder):
 
 
 def _provenance():
-    from msi2he_jax.data.provenance import FORMAT, NEEDED
+    from msi2he_jax.data.provenance import FORMAT
 
-    peaks = {name: [1.0] * CHANNELS for name in ("mz", "lower", "upper", "height")}
-    scaling = {"transform": "none", "scale": [1.0] * CHANNELS}
-    parts = {"format": FORMAT, "peaks": peaks, "scaling": scaling, "pad_value": 255}
-    return {name: {} for name in NEEDED} | parts
+    return {
+        "format": FORMAT,
+        "axis": {"kind": "ppm", "step": 1e6, "bins": 2, "mz_min": 1.0, "mz_max": 2.0},
+        "peaks": {name: [1.0] * CHANNELS for name in ("mz", "lower", "upper", "height")},
+        "rebin": {"method": None, "gap_tol_da": None, "window": "bounds"},
+        "normalization": "none",
+        "scaling": {"transform": "none", "scale": [1.0] * CHANNELS},
+        "grid": {"fit_px": 0, "target_um_per_px": 50.0},
+        "pad_value": 255,
+        "counts": {"train": 1, "validation": 1, "test": 1},
+        "shards": {},
+    }
 
 
 def read_data(folder):
@@ -141,6 +154,7 @@ def write_run(folder):
     """Writes a run of a tiny U-Net as it stands before the first step."""
     from msi2he_jax import config as configs
     from msi2he_jax.training import checkpoint, preparation
+    from msi2he_jax.training.same_run import provenance_digest
     from msi2he_jax.training.state import create_train_state
 
     config = configs.default_config()
@@ -152,7 +166,8 @@ def write_run(folder):
     (folder / "provenance.json").write_text(json.dumps(_provenance()))
     state = create_train_state(config, *preparation.build_optimizers(config, 1))
     with checkpoint.managers(folder) as managers:
-        checkpoint.save(managers["best"], state, {"config": config.to_dict()})
+        notes = {"config": config.to_dict(), "provenance": provenance_digest(folder)}
+        checkpoint.save(managers["best"], state, notes)
     return folder
 
 

@@ -86,7 +86,7 @@ OME = (
 )
 ELSEWHERE = '<UUID FileName="../outside/secret.tif">urn:uuid:0</UUID>'
 HINT = " (PNG, JPEG, TIFF, OME-TIFF and SVS are read)"
-SIZE_HINT = " (give it in um, as in histology_um_per_px=0.5)"
+SIZE_HINT = " (fill the manifest's column histology_um_per_px, in um)"
 LIMIT_HINT = " (export a lower resolution, or allow more with --limits.image_pixels=N)"
 RATIO_HINT = " (no scan is packed so tightly; --limits.image_ratio=N allows it)"
 
@@ -101,7 +101,6 @@ REFUSED = {
     "png of 4 billion rows": ("a.png", png_bomb(1 << 31 - 1, 1 << 31 - 1), UM, ""),
     "gif": ("a.gif", stored("GIF"), UM, ""),
     "eps": ("a.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", UM, ""),
-    "tiff named png": ("a.png", tiff(), UM, ""),
     "no pixel size": ("a.png", stored("PNG"), None, ""),
     "tiff without pixel size": ("a.tif", tiff(), None, ""),
     "tiff of a print": ("a.tif", tiff(resolution=(72, 72)), None, ""),

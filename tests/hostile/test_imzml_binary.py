@@ -73,8 +73,8 @@ CASES = {
     "another UUID": (
         ibd(lambda raw: b"\x01" * 16 + raw[16:]),
         "{path}: UUID: the imzML states 01234567-89ab-cdef-0123-456789abcdef, the .ibd starts "
-        f"with {'01' * 16} (the two files do not belong together; allow a UUID mismatch if you "
-        "know they do)",
+        f"with {'01' * 16} (the two files do not belong together; doctor "
+        "--allow_uuid_mismatch looks at them)",
     ),
     "a UUID that is none": (
         value("universally unique identifier", "4711"),

@@ -150,9 +150,15 @@ ODD = {
         ["declares 8 spectra and holds 6"],
     ),
     # 7 The grid.
-    "counted from 0": (shift(-1), []),
+    "counted from 0": (
+        shift(-1),
+        ["positions start at x 0, y 0, though imzML counts them from 1"],
+    ),
     "counted from far": (shift(1000), []),
-    "negative positions": (shift(-5), []),
+    "negative positions": (
+        shift(-5),
+        ["positions start at x -4, y -4, though imzML counts them from 1"],
+    ),
     "a third dimension": (volume, []),
     "a header that is too small": (
         value("max count of pixels y", "2"),
@@ -188,10 +194,10 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 def test_read_right(good, name):
-    change, doubts = ODD[name]
+    change, warnings = ODD[name]
     change(good)
     file = read(good.path)
-    assert file.doubts == doubts
+    assert file.warnings == warnings
     for index in range(SPECTRA):
         mz, intensity = file.spectrum(index)
         np.testing.assert_array_equal(mz, good.mz[index])
@@ -206,7 +212,7 @@ def test_read_right(good, name):
 
 
 @pytest.mark.parametrize(
-    ("change", "doubt"),
+    ("change", "warning"),
     [
         (unit("50", 'unitAccession="UO:0000031"'), ": its unit 'UO:0000031' is no length"),
         (
@@ -223,25 +229,25 @@ def test_read_right(good, name):
         (xml('accession="IMS:1000046"', 'accession="IMS:0"'), ""),
     ],
 )
-def test_pixel_sizes_of_no_use(good, change, doubt):
+def test_pixel_sizes_of_no_use(good, change, warning):
     change(good)
     file = open_imzml(good.path)
     assert file.pixel_size_um is None
-    assert file.doubts == [f"no usable pixel size is stated{doubt}"]
+    assert file.warnings == [f"no usable pixel size is stated{warning}"]
 
 
 @pytest.mark.parametrize(("number", "size"), [("50000000", "large (as"), ("0.001", "small (as")])
 def test_pixel_sizes_that_cannot_be(good, number, size):
     unit(number, 'unitAccession="UO:0000017"')(good)
-    (doubt,) = open_imzml(good.path).doubts
-    assert f"um is implausibly {size} its unit says)" in doubt
+    (warning,) = open_imzml(good.path).warnings
+    assert f"um is implausibly {size} its unit says)" in warning
 
 
 def test_a_position_that_is_far_but_possible(good):
     good.value(X, "50000", 5)
     file = open_imzml(good.path)
     assert file.shape == (3, 50000)
-    assert file.doubts == [
+    assert file.warnings == [
         "the header allows 2 pixels in x, the spectra span 50000",
         "only 0.004 % of the grid's pixels were measured; farthest out, spectrum 6 lies at "
         "x 50000, y 3",
@@ -250,8 +256,8 @@ def test_a_position_that_is_far_but_possible(good):
 
 def test_spectra_that_repeat_another(good):
     good.value(OFFSET, good.text.split(f'name="{OFFSET}" value="')[2].split('"')[0], 3)
-    doubts = open_imzml(good.path).doubts
-    assert "1 spectra have the very intensities of another" in doubts
+    warnings = open_imzml(good.path).warnings
+    assert "1 spectra have the very intensities of another" in warnings
 
 
 @pytest.mark.parametrize("name", ["A.IBD", "a.Ibd", "A.ibd"])

@@ -70,12 +70,13 @@ CASES = {
     "a position far off": (
         value(X, "2000000000"),
         "{path}: positions: span a grid of 3 x 2000000000 pixels for 6 spectra "
-        "(spectrum 1 lies at x 2000000000, y 1: is that right?)",
+        "(spectrum 1 lies at x 2000000000, y 1: is that right? If so, split the file, or allow "
+        "more with --limits.grid_pixels=N)",
     ),
     "two spectra at one position": (
         value(X, "1", 1),
         "{path}: spectrum 2: lies at x 1, y 1 like spectrum 1 (1 such spectra in all) "
-        "(choose duplicates=sum or first, or split the file)",
+        "(pass --duplicates=sum or first to preprocess or doctor, or split the file)",
     ),
     "layers of a volume": (
         several(
@@ -87,7 +88,7 @@ CASES = {
             ),
         ),
         "{path}: spectrum 2: lies at x 1, y 1 like spectrum 1 (1 such spectra in all; z runs from "
-        "1 to 7) (choose duplicates=sum or first, or split the file)",
+        "1 to 7) (pass --duplicates=sum or first to preprocess or doctor, or split the file)",
     ),
     "no position": (
         xml(f'accession="IMS:1000050" name="{X}"', 'accession="IMS:0"'),

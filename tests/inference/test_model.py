@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from msi2he_jax import config as configs
-from msi2he_jax.data.provenance import FORMAT, NEEDED
+from msi2he_jax.data.provenance import FORMAT
 from msi2he_jax.errors import InputError
 from msi2he_jax.inference import load_model, synthesize_tiled
 from msi2he_jax.training import checkpoint, preparation
@@ -24,14 +24,12 @@ def _config():
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory):
+def run_dir(tmp_path_factory, make_provenance):
     """A run of a tiny U-Net as it stands before the first step."""
     run_dir = tmp_path_factory.mktemp("run")
     config = _config()
     (run_dir / "config.json").write_text(json.dumps(config.to_dict()))
-    provenance = {name: {} for name in NEEDED} | {"format": FORMAT}
-    provenance["peaks"] = {name: [1.0] * CHANNELS for name in ("mz", "lower", "upper", "height")}
-    (run_dir / "provenance.json").write_text(json.dumps(provenance))
+    (run_dir / "provenance.json").write_text(json.dumps(make_provenance(CHANNELS)))
     state = create_train_state(config, *preparation.build_optimizers(config, 1))
     with checkpoint.managers(run_dir) as managers:
         checkpoint.save(managers["best"], state, {})

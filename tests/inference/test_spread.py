@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.inference import moving, spread
+from msi2he_jax.inference import spread
 from msi2he_jax.registration import canvas
 
 TILING = {"tile_px": 16, "overlap_px": 4}
@@ -73,8 +73,3 @@ def test_canvases_show_confidence_as_what_is_known():
     np.testing.assert_array_equal(plain[0], weighed[0])
     np.testing.assert_allclose(weighed[2][:, 12:18], 0.25 * plain[2][:, 12:18], atol=1e-5)
     np.testing.assert_allclose(weighed[2][:, 2:8], plain[2][:, 2:8], atol=1e-5)
-
-
-def test_only_a_generator_is_sampled():
-    with pytest.raises(InputError, match="--dropout_samples: goes with --moving=synthetic, not pc"):
-        moving.moving_image("pca", None, samples=4)

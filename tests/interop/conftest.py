@@ -1,10 +1,12 @@
 """What torch 2.13 wrote for a transposed linear layer and a batch norm, as bytes."""
 
 import base64
+import io
+import zipfile
 
 import pytest
 
-# The members of the file, packed anew:
+# The members of the file, packed anew and compressed:
 # net = Sequential(Linear(2, 3, bias=False), BatchNorm1d(3))
 # net[0].weight = Parameter(torch.arange(6.0).reshape(2, 3).t()); torch.save(net.state_dict(), path)
 RECORDED = """
@@ -31,7 +33,10 @@ MUAAAACAC9Ondd0Z5nVQQAAAACAAAACQAAAAAAAAAAAAAAgAH8AgAAci92ZXJzaW9uUEsFBgAAAAAJAA
 
 @pytest.fixture
 def recorded_pth(tmp_path):
-    """Path of the recorded file."""
+    """Path of the recorded file, its members stored without compression as torch stores them."""
     path = tmp_path / "recorded.pth"
-    path.write_bytes(base64.b64decode("".join(RECORDED.split())))
+    packed = io.BytesIO(base64.b64decode("".join(RECORDED.split())))
+    with zipfile.ZipFile(packed) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
     return path

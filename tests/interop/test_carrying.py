@@ -4,17 +4,19 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from scipy import ndimage
 
+from msi2he_jax import register
 from msi2he_jax.errors import InputError
 from msi2he_jax.interop import carrying
 from msi2he_jax.interop.carrying import Options
 from msi2he_jax.interop.ome_tiff import read_ome_tiff, write_ome_tiff
 from msi2he_jax.registration import transforms
-from msi2he_jax.registration.export import Transform
+from msi2he_jax.registration.export import TransformRecord, write_transform
 from msi2he_jax.registration.fields import Frame
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.registration.transforms import Displacement, Transform
 
 AXIS = np.linspace(0, 2000, 21)
 FIELD = Displacement(
@@ -22,7 +24,7 @@ FIELD = Displacement(
 )
 MATRIX = transforms.rotation(25, mirrored=True, center_from=(1e3, 1e3), center_to=(1500, 1400))
 GRIDS = {"msi": Frame((40, 40), (50.0, 50.0)), "histology": Frame((250, 240), (12.5, 12.5))}
-WHOLE = Transform(MATRIX, FIELD, grids=GRIDS)
+WHOLE = TransformRecord(Transform(MATRIX, FIELD), grids=GRIDS)
 PLACES = np.array([[600.0, 700.0], [1300.0, 500.0], [1000.0, 1500.0]])
 THERE = transforms.apply_transform(MATRIX, FIELD, PLACES)
 
@@ -42,10 +44,10 @@ def _brightest(image, um):
     return (np.array(found) + 0.5) * um
 
 
-def _carried(transform, path, options, out):
-    picture = carrying.read_picture(path, transform, options)
-    shape, um = carrying.plan_image(transform, picture, options)
-    drawn = carrying.draw_image(transform, picture, shape, um, options)
+def _carried(record, path, options, out):
+    picture = carrying.read_picture(path, record, options)
+    shape, um = carrying.plan_image(record, picture, options)
+    drawn = carrying.draw_image(record.transform, picture, shape, um, options)
     carrying.write_picture(out, drawn, um, picture)
     return drawn, um
 
@@ -55,7 +57,7 @@ def test_an_msi_image_lands_on_the_slide(tmp_path, grids):
     image = _blobs((40, 40), 50.0, PLACES)
     names = ["m/z 1", "m/z 2", "m/z 3"]
     write_ome_tiff(tmp_path / "a.ome.tif", image, um_per_px=50.0, channel_names=names)
-    transform = Transform(MATRIX, FIELD, grids=grids)
+    transform = TransformRecord(Transform(MATRIX, FIELD), grids=grids)
     out = tmp_path / "b.ome.tif"
     drawn, um = _carried(transform, tmp_path / "a.ome.tif", Options("histology"), out)
     assert tuple(um) == (12.5, 12.5)
@@ -94,7 +96,8 @@ def test_points_land_where_they_belong(tmp_path, to, source, target):
     rows = [f"p{i},{x},{y}" for i, (y, x) in enumerate(source)]
     (tmp_path / "p.csv").write_text("\n".join(["name,x_um,y_um", *rows]))
     done = carrying.carry_points(WHOLE, tmp_path / "p.csv", tmp_path / "q.csv", Options(to))
-    assert done == "3 points"
+    where = {"msi": "the MSI's pixel of least x and y", "histology": "the slide's first pixel"}
+    assert done == f"3 points: CSV, x_um and y_um in um from the outer corner of {where[to]}"
     moved = np.loadtxt(tmp_path / "q.csv", delimiter=",", skiprows=1, usecols=(2, 1))
     np.testing.assert_allclose(moved, target, atol=1e-3)
 
@@ -108,36 +111,55 @@ def test_annotations_bend_and_come_back(tmp_path):
     }
     (tmp_path / "a.geojson").write_text(json.dumps(feature))
     there = Options("msi", input_um_per_px=12.5)
-    carrying.carry_geojson(WHOLE, tmp_path / "a.geojson", tmp_path / "b.geojson", there)
+    done = carrying.carry_geojson(WHOLE, tmp_path / "a.geojson", tmp_path / "b.geojson", there)
+    origin = "the outer corner of the MSI's pixel of least x and y"
+    assert done == f"1 annotation: GeoJSON in pixels of the MSI of 50 um, from {origin}"
+    known = {"frame": "msi", "unit": "pixels of the MSI", "um_per_px_xy": [50.0, 50.0]}
+    written = json.loads((tmp_path / "b.geojson").read_text())
+    assert written["coordinate_system"] == known | {"origin": origin}
     moved = json.loads((tmp_path / "b.geojson").read_text())["features"][0]
     ring = np.array(moved["geometry"]["coordinates"][0])
-    assert len(ring) > 30 and moved["properties"] == {"name": "a"}
-    wanted = transforms.invert_points(MATRIX, FIELD, np.array(corners)[:, ::-1] * 12.5) / 50
-    assert np.abs(ring[0] - wanted[0, ::-1]).max() < 1e-6
+    assert len(ring) > 10 and moved["properties"] == {"name": "a"}
+    wanted, _ = Transform(MATRIX, FIELD).invert_points(np.array(corners)[:, ::-1] * 12.5)
+    assert np.abs(ring[0] - wanted[0, ::-1] / 50).max() < 1e-6
     back = Options("histology", out_um_per_px=12.5)
     carrying.carry_geojson(WHOLE, tmp_path / "b.geojson", tmp_path / "c.geojson", back)
     again = json.loads((tmp_path / "c.geojson").read_text())["features"][0]
     again = np.array(again["geometry"]["coordinates"][0])
     for corner in corners:
         assert np.linalg.norm(again - corner, axis=1).min() < 1e-4
-    straight = Transform(MATRIX, grids=GRIDS)
+    straight = TransformRecord(Transform(MATRIX), grids=GRIDS)
     carrying.carry_geojson(straight, tmp_path / "a.geojson", tmp_path / "d.geojson", there)
     moved = json.loads((tmp_path / "d.geojson").read_text())["features"][0]
     assert len(moved["geometry"]["coordinates"][0]) == 4
+
+
+def test_a_size_that_the_file_states_beats_that_of_the_msi(tmp_path):
+    """Without one it is the MSI's, which is said."""
+    image, to = np.full((32, 32, 3), 200, np.uint8), Options("histology")
+    tifffile.imwrite(
+        tmp_path / "a.tif", image, photometric="rgb", resolution=(400, 400), resolutionunit=3
+    )
+    Image.fromarray(image).save(tmp_path / "a.png")
+    stated = carrying.read_picture(tmp_path / "a.tif", WHOLE, to)
+    assert stated.um_per_px == pytest.approx((25.0, 25.0)) and not stated.warnings
+    assumed = carrying.read_picture(tmp_path / "a.png", WHOLE, to)
+    assert assumed.um_per_px == pytest.approx((50.0, 50.0))
+    assert assumed.warnings == ("states no pixel size: that of the MSI is taken, 50 um",)
 
 
 def test_what_is_not_known_is_asked_for(tmp_path):
     (tmp_path / "a.geojson").write_text(
         '{"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}}'
     )
-    bare = Transform(MATRIX)
+    bare = TransformRecord(Transform(MATRIX))
     files = tmp_path / "a.geojson", tmp_path / "b.geojson"
     with pytest.raises(InputError, match="--input_um_per_px: is required: the pixel size of the s"):
         carrying.carry_geojson(WHOLE, *files, Options("msi"))
     with pytest.raises(InputError, match="--out_um_per_px: is required: the pixel size of the MSI"):
         carrying.carry_geojson(bare, *files, Options("msi", input_um_per_px=1.0))
     with pytest.raises(InputError, match="'slide' is not one of msi, histology"):
-        carrying.points_mover(bare, "slide")
+        carrying.points_mover(bare.transform, "slide")
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="does not say its pixel size"):
         carrying.read_picture(tmp_path / "a.png", bare, Options("msi"))
@@ -152,3 +174,56 @@ def test_what_is_not_known_is_asked_for(tmp_path):
     two = carrying.read_picture(tmp_path / "a.ome.tif", bare, Options("histology"))
     with pytest.raises(InputError, match="a PNG holds RGB only"):
         carrying.write_picture(tmp_path / "b.png", two.pixels, (5, 5), two)
+
+
+# To and fro from node to node, in the middle only.
+SIGNS = (-1.0) ** np.add.outer(np.arange(21), np.arange(21))
+MIDDLE = np.logical_and.outer(np.abs(AXIS - 1000) <= 300, np.abs(AXIS - 1000) <= 300)
+FOLDING = Displacement(AXIS, AXIS, np.repeat((3000 * SIGNS * MIDDLE)[..., None], 2, axis=-1))
+
+
+@pytest.fixture
+def folding(tmp_path):
+    """A transform.json that folds in the middle, and points, two of which lie there."""
+    write_transform(tmp_path, TransformRecord(Transform(np.eye(3), FOLDING), grids=GRIDS))
+    places = [[1020, 1030], [990, 1010], [100, 100]]
+    rows = [f"{x},{y}" for x, y in places]
+    (tmp_path / "points.csv").write_text("\n".join(["x_um,y_um", *rows]))
+    px = (np.array(places) / 12.5).tolist()
+    feature = {"type": "Feature", "geometry": {"type": "MultiPoint", "coordinates": px}}
+    (tmp_path / "points.geojson").write_text(json.dumps(feature))
+    Image.fromarray(np.full((250, 240, 3), 9, np.uint8)).save(tmp_path / "image.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("suffix", ["csv", "geojson"])
+def test_points_of_a_fold_are_counted_in_one_line(folding, capsys, suffix):
+    flags = [f"--apply={folding}", f"--input={folding / 'points'}.{suffix}", "--to=msi"]
+    out = folding / f"out.{suffix}"
+    assert register.main([*flags, f"--out={out}", "--input_um_per_px=12.5"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "the displacement: folds: 2 of 3 points have no one place there" in said
+    assert len(said.splitlines()) == 1 and not out.exists()
+
+
+@pytest.mark.parametrize("to", ["msi", "histology"])
+def test_an_image_through_a_fold_is_drawn_with_a_warning(folding, capsys, to):
+    flags = [f"--apply={folding}", f"--input={folding / 'image.png'}", "--input_um_per_px=12.5"]
+    assert register.main([*flags, f"--to={to}", f"--out={folding / 'out.png'}"]) == 0
+    assert "warning" in (said := capsys.readouterr().err) and "the displacement folds on " in said
+    assert (np.asarray(Image.open(folding / "out.png")) == 9).any()
+
+
+def test_a_nearly_affine_field_adds_no_points(tmp_path):
+    slight = Displacement(AXIS, AXIS, 1e-3 * FIELD.disp_um)
+    corners = [[100, 100], [180, 100], [180, 160], [100, 100]]
+    feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [corners]}}
+    (tmp_path / "a.geojson").write_text(json.dumps(feature))
+    for field, most in ((slight, 4), (FIELD, 60)):
+        whole, options = (
+            TransformRecord(Transform(MATRIX, field), grids=GRIDS),
+            Options("msi", input_um_per_px=12.5),
+        )
+        carrying.carry_geojson(whole, tmp_path / "a.geojson", tmp_path / "b.geojson", options)
+        moved = json.loads((tmp_path / "b.geojson").read_text())["features"][0]
+        assert 4 <= len(moved["geometry"]["coordinates"][0]) <= most

@@ -48,7 +48,8 @@ def test_synthetic_is_marked_in_name_description_and_annotation(tmp_path):
     write_ome_tiff(path, _noise(8, 8, 3), um_per_px=1.0, synthetic=True, description=text)
     image = read_ome_tiff(path)
     assert image.synthetic and "SYNTHETIC" in image.name and text in image.description
-    assert 'K="synthetic"' in tifffile.TiffFile(path).ome_metadata
+    with tifffile.TiffFile(path) as tiff:
+        assert 'K="synthetic"' in tiff.ome_metadata
 
 
 @pytest.mark.parametrize("channels", [3, 4])

@@ -34,9 +34,11 @@ def test_stain_correlation():
     np.testing.assert_allclose(stain_correlation(first, first, None)["h"], 1.0, atol=1e-5)
 
 
-def test_constant_stain_or_empty_mask_is_zero():
+def test_constant_stain_is_zero_and_an_empty_mask_nan():
     image = _image() / 255.0
     flat = np.full(image.shape, 0.83)
     whole = np.ones(image.shape[:3], bool)
-    for scores in (stain_correlation(image, flat, whole), stain_correlation(image, image, ~whole)):
-        assert (np.asarray(scores["h"]) == 0).all() and (np.asarray(scores["e"]) == 0).all()
+    for scores in stain_correlation(image, flat, whole).values():
+        assert (np.asarray(scores) == 0).all()
+    for scores in stain_correlation(image, image, ~whole).values():
+        assert np.isnan(scores).all()

@@ -29,11 +29,17 @@ def test_groups_make_the_interval_wider():
 def test_bounds_hold_the_mean(rows):
     values, groups = zip(*rows, strict=True)
     mean, low, high = bootstrap_mean(np.array(values), groups, seed=0, draws=50)
+    if len(set(groups)) == 1:
+        assert np.isnan([low, high]).all()
+        low = high = mean
     assert min(values) - 1e-6 <= low <= mean <= high <= max(values) + 1e-6
 
 
 def test_repeats_and_leaves_out_what_is_not_finite():
     values, groups = np.array([1.0, np.nan, 3.0, np.inf]), list("abcd")
     assert bootstrap_mean(values, groups, seed=5) == bootstrap_mean(values[[0, 2]], "ac", seed=5)
-    assert bootstrap_mean(np.array([2.0]), ["a"], seed=0) == (2.0, 2.0, 2.0)
+    # Two groups of which one has no finite value are one group: no interval.
+    for values, groups in (([2.0], "a"), ([2.0, 2.0], "aa"), ([2.0, np.nan], "ab")):
+        mean, *bounds = bootstrap_mean(np.array(values), groups, seed=0)
+        assert mean == 2.0 and np.isnan(bounds).all()
     assert np.isnan(bootstrap_mean(np.array([np.nan]), ["a"], seed=0)).all()

@@ -188,7 +188,7 @@ def test_ms_ssim():
 
 def test_what_does_not_fit_is_refused():
     image = np.zeros((1, 12, 12, 3), np.float32)
-    with pytest.raises(InputError, match="same"):
+    with pytest.raises(InputError, match="im2: has shape"):
         structural_similarity(image, image[:, 1:], data_range=1.0)
     with pytest.raises(InputError, match="odd"):
         structural_similarity(image, image, data_range=1.0, win_size=8)
@@ -198,3 +198,22 @@ def test_what_does_not_fit_is_refused():
         ms_ssim(image, image, data_range=1.0)
     with pytest.raises(TypeError, match="data_range"):
         structural_similarity(image, image)
+
+
+def test_r2_equals_scikit_learn_inside_the_mask():
+    """Beside the mean colour: channels share one denominator, hence variance weighting."""
+    from sklearn.metrics import r2_score
+
+    random = np.random.default_rng(0)
+    real = random.random((2, 8, 9, 3), dtype=np.float32)
+    fake = (real + random.normal(0, 0.1, real.shape)).astype(np.float32)
+    mask = random.random((2, 8, 9)) < 0.6
+    for chosen, found in (
+        (mask, similarity.r2(fake, real, mask=mask)),
+        (mask | True, similarity.r2(fake, real)),
+    ):
+        for one in range(2):
+            pixels = real[one][chosen[one]], fake[one][chosen[one]]
+            expected = r2_score(*pixels, multioutput="variance_weighted")
+            assert float(found[one]) == pytest.approx(expected, abs=1e-5)
+    assert np.isnan(similarity.r2(fake, np.full_like(real, 0.5))).all()

@@ -22,7 +22,8 @@ def test_batch_norm_normalises_biased_and_tracks_unbiased():
     norm, x = _norm(), _images(mean=2.0)
     y = norm(x, train=True, norm="batch")
     flat = np.asarray(x, np.float64).reshape(-1, 3)
-    want = (flat - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5) * norm.scale[...] + norm.bias[...]
+    want = (flat - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5)
+    want = want * np.asarray(norm.scale) + np.asarray(norm.bias)
     np.testing.assert_allclose(np.reshape(y, (-1, 3)), want, atol=1e-5)
     np.testing.assert_allclose(norm.mean[...], 0.1 * flat.mean(0), rtol=1e-5)
     np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * flat.var(0, ddof=1), rtol=1e-5)
@@ -46,7 +47,9 @@ def test_statistics_change_only_in_training_on_batch_statistics(train, mode):
 def test_running_mode_uses_the_tracked_statistics():
     norm, x = _norm(), _images(mean=5.0)
     y = norm(x, train=False, norm="running")
-    np.testing.assert_allclose(y, x / np.sqrt(1 + 1e-5) * norm.scale[...], rtol=1e-5)
+    np.testing.assert_allclose(
+        y, np.asarray(x) / np.sqrt(1 + 1e-5) * np.asarray(norm.scale), rtol=1e-5
+    )
 
 
 def test_synchronised_moments_are_those_of_the_whole_batch():
@@ -92,6 +95,15 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean():
     assert set(np.unique(y)) == {0.0, np.float32(1 / 0.7)}
     assert abs((y == 0).mean() - 0.3) < 0.01
     assert (layers.dropout(x, 0.3, None) == x).all()
+
+
+def test_dropout_by_a_key_per_example_does_not_depend_on_the_others():
+    x, keys = jnp.ones((4, 64, 64, 8)), jax.random.split(jax.random.key(0), 4)
+    y = np.asarray(layers.dropout(x, 0.3, keys))
+    np.testing.assert_allclose((y == 0).mean((1, 2, 3)), 0.3, atol=0.01)
+    assert all((y[0] != other).any() for other in y[1:])
+    np.testing.assert_array_equal(y[2:], layers.dropout(x[2:], 0.3, keys[2:]))
+    np.testing.assert_array_equal(y[1], layers.dropout(x[1:2], 0.3, keys[1])[0])
 
 
 def test_initial_values():

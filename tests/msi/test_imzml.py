@@ -46,7 +46,7 @@ def test_real_files_describe_themselves(sample_data):
     tiny = open_imzml(sample_data / SAMPLES[4])
     assert (tiny.storage, tiny.spectrum_type) == ("processed", "profile")
     assert (tiny.polarity, tiny.pixel_size_um) == ("negative", (100.0, 100.0))
-    assert tiny.uuid == "9d501bdc-5344-4916-b7e9-7e795b02c856" and tiny.doubts == []
+    assert tiny.uuid == "9d501bdc-5344-4916-b7e9-7e795b02c856" and tiny.warnings == []
 
 
 @pytest.mark.parametrize("mode", ["continuous", "processed"])
@@ -172,31 +172,33 @@ def test_pixel_size_of_two_axes_and_of_disagreeing_settings(pair):
     written.edit("</scanSettingsList>", second + "</scanSettingsList>")
     file = open_imzml(written.path)
     assert file.pixel_size_um is None
-    assert "scanSettings disagree about the pixel size: 20 x 20, 80 x 50 um" in file.doubts
+    assert "scanSettings disagree about the pixel size: 20 x 20, 80 x 50 um" in file.warnings
 
 
-def test_implausible_pixel_size_is_doubted(pair):
+def test_implausible_pixel_size_is_warned_of(pair):
     written = pair()
     written.edit('value="50" unitAccession="UO:0000017"', 'value="50000" unitAccession=""')
-    doubts = open_imzml(written.path).doubts
-    assert any("implausibly large (no unit is stated, um is assumed)" in each for each in doubts)
+    warnings = open_imzml(written.path).warnings
+    assert any("implausibly large (no unit is stated, um is assumed)" in each for each in warnings)
 
 
 def test_mode_and_polarity(pair):
     assert open_imzml(pair(mode="centroid").path).spectrum_type == "centroid"
     file = open_imzml(pair(mode=None).path)
-    assert file.spectrum_type is None and "the spectrum type is not stated" in file.doubts
+    assert file.spectrum_type is None and "the spectrum type is not stated" in file.warnings
     assert file.polarity == "positive"
     old = '<cvParam accession="MS:1000128" name="positive scan"/>'
     file = open_imzml(pair(tags=old).path)
     assert file.polarity == "positive" and file.spectrum_type is None
 
 
-def test_header_smaller_than_the_grid_is_doubted(pair):
+def test_header_smaller_than_the_grid_is_warned_of(pair):
     written = pair()
     small = '<cvParam accession="IMS:1000043" name="max count of pixels y" value="2"/>'
     written.edit("</scanSettings>", small + "</scanSettings>")
-    assert "the header allows 2 pixels in y, the spectra span 3" in open_imzml(written.path).doubts
+    assert (
+        "the header allows 2 pixels in y, the spectra span 3" in open_imzml(written.path).warnings
+    )
 
 
 def test_scientific_notation_of_offsets(pair):
@@ -209,7 +211,7 @@ def test_scientific_notation_of_offsets(pair):
         )
     file = open_imzml(written.path)
     np.testing.assert_array_equal(file.tic(), plain)
-    assert any("scientific notation" in each for each in file.doubts)
+    assert any("scientific notation" in each for each in file.warnings)
 
 
 def test_offsets_beyond_4_gib_and_their_32_bit_forms(pair, tmp_path):
@@ -234,7 +236,7 @@ def test_offsets_beyond_4_gib_and_their_32_bit_forms(pair, tmp_path):
         written.path.write_text(moved)
         file = open_imzml(written.path)
         np.testing.assert_array_equal(file.tic(), expected)
-        assert any("32 bits" in each for each in file.doubts) == wrapped
+        assert any("32 bits" in each for each in file.warnings) == wrapped
 
 
 def _offsets(text):
@@ -262,7 +264,7 @@ def test_duplicates(pair):
         open_imzml(path)
     assert str(caught.value) == (
         f"{path}: spectrum 3: lies at x 1, y 1 like spectrum 1 (1 such spectra in all) "
-        "(choose duplicates=sum or first, or split the file)"
+        "(pass --duplicates=sum or first to preprocess or doctor, or split the file)"
     )
     first = open_imzml(path, duplicates="first")
     assert first.n == 2 and first.tic().tolist() == [1.0, 2.0]
@@ -294,7 +296,7 @@ def test_templates_read_what_expat_reads(pair, monkeypatch, change):
     monkeypatch.setattr(imzml_xml, "_TEMPLATES", 0)
     slow = imzml_xml.read_xml(written.path)
     np.testing.assert_array_equal(quick.table, slow.table)
-    assert len(quick.table) == 72 and quick.spectrum_tags == slow.spectrum_tags
+    assert len(quick.table) == 72 and quick.formats == slow.formats
 
 
 def _changed(piece, change):

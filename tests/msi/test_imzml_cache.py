@@ -51,7 +51,7 @@ def facts(path, **options):
     file = open_imzml(path, **options)
     known = (file.storage, file.shares_mz, file.spectrum_type, file.polarity, file.pixel_size_um)
     grid = (file.uuid, file.origin_px, file.shape, file.coordinates.tolist(), file.points.tolist())
-    return (*known, *grid, file.doubts, file.tic().tolist(), file.verify_checksum())
+    return (*known, *grid, file.warnings, file.tic().tolist(), file.verify_checksum())
 
 
 @pytest.mark.parametrize("options", [{}, {"shared": True, "mode": None}, {"packed": True}])
@@ -63,7 +63,7 @@ def test_a_second_opening_does_not_parse(old_pair, parses, options):
     assert facts(written.path) == first and len(parses) == 1
 
 
-def test_doubts_are_the_same(old_pair, parses):
+def test_warnings_are_the_same(old_pair, parses):
     written = old_pair(mode=None)
     written.edit('<spectrumList count="6">', '<spectrumList count="7">')
     written.edit('name="external offset" value="256"', 'name="external offset" value="2.56e2"')
@@ -154,12 +154,17 @@ def test_no_damage_of_the_index_matters(old_pair, parses):
 def rewritten(place, **changes):
     """Changes what an index says and makes its own hash agree."""
     with np.load(place) as archive:
-        table, said = archive["table"], json.loads(archive["text"].tobytes())
+        table, others, said = (
+            archive["table"],
+            archive["others"],
+            json.loads(archive["text"].tobytes()),
+        )
     table = changes.pop("table", lambda table: table)(table)
     for name, value in changes.items():
         said[name] = value(said[name])
     text = np.frombuffer(json.dumps(said).encode(), np.uint8)
-    np.savez(place, table=table, text=text, sha256=imzml_cache._digest(table, text))
+    digest = imzml_cache._digest(table, others, text)
+    np.savez(place, table=table, others=others, text=text, sha256=digest)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +176,7 @@ def rewritten(place, **changes):
         {"table": lambda table: table + 1},
         {"formats": lambda formats: [[{**formats[0][0], "by_code": "O"}, formats[0][1]]]},
         {"formats": lambda formats: []},
-        {"spectrum_tags": lambda tags: ["sharp"]},
+        {"other_names": lambda names: [3]},
         {"file_content": lambda params: [{**params[0], "value": 3}]},
         {"scan_settings": lambda groups: [[{"name": "x"}]]},
     ],

@@ -47,6 +47,16 @@ def refusal(path, **options):
         ),
         (
             OFFSET,
+            'name="external offset" value="-99999999999"',
+            "spectrum 1, m/z array: ends at byte -99999999759, the .ibd has 2176 ",
+        ),
+        (
+            OFFSET,
+            'name="external offset" value="0"',
+            "spectrum 1, m/z array: starts at byte 0, inside the UUID",
+        ),
+        (
+            OFFSET,
             'name="external offset" value="NA"',
             "spectrum 1, external offset: is 'NA', an integer was expected",
         ),
@@ -74,7 +84,8 @@ def refusal(path, **options):
             'name="position x" value="1"',
             'name="position x" value="900000001"',
             "positions: span a grid of 3 x 900000001 pixels for 6 spectra "
-            "(spectrum 1 lies at x 900000001, y 1: is that right?)",
+            "(spectrum 1 lies at x 900000001, y 1: is that right? If so, split the file, or allow "
+            "more with --limits.grid_pixels=N)",
         ),
         (
             'accession="IMS:1000051" name="position y" value="1"',
@@ -178,11 +189,11 @@ def test_uuid_of_another_file(pair):
     written.ibd.write_bytes(bytes(16) + written.ibd.read_bytes()[16:])
     assert refusal(written.path) == (
         f"{written.path}: UUID: the imzML states {written.identity}, the .ibd starts with "
-        f"{'0' * 32} (the two files do not belong together; allow a UUID mismatch if you know "
-        "they do)"
+        f"{'0' * 32} (the two files do not belong together; doctor "
+        "--allow_uuid_mismatch looks at them)"
     )
     file = open_imzml(written.path, allow_uuid_mismatch=True)
-    assert any("the .ibd starts with" in each for each in file.doubts)
+    assert any("the .ibd starts with" in each for each in file.warnings)
 
 
 def test_uuid_that_is_none_or_absent(pair):
@@ -191,7 +202,7 @@ def test_uuid_that_is_none_or_absent(pair):
     path = written.edit(stated, "not one")
     assert refusal(path) == f"{path}: UUID: 'not one' is not a UUID"
     written.edit("not one", "")
-    assert any("states no UUID" in each for each in open_imzml(path).doubts)
+    assert any("states no UUID" in each for each in open_imzml(path).warnings)
 
 
 @pytest.mark.parametrize(
@@ -224,10 +235,10 @@ def test_empty_spectrum_list(pair):
     assert refusal(path) == f"{path}: spectrumList: holds no spectra"
 
 
-def test_count_that_differs_is_doubted(pair):
+def test_count_that_differs_is_warned_of(pair):
     written = pair()
     written.edit('<spectrumList count="6">', '<spectrumList count="7">')
-    assert "declares 7 spectra and holds 6" in open_imzml(written.path).doubts
+    assert "declares 7 spectra and holds 6" in open_imzml(written.path).warnings
 
 
 def test_continuous_file_with_several_mz_arrays(pair):
@@ -235,7 +246,7 @@ def test_continuous_file_with_several_mz_arrays(pair):
     written.edit('accession="IMS:1000031" name="processed"', 'accession="IMS:1000030" name="c"')
     file = open_imzml(written.path)
     assert file.storage == "processed" and not file.shares_mz
-    assert "says continuous, but its spectra do not share one m/z array" in file.doubts
+    assert "says continuous, but its spectra do not share one m/z array" in file.warnings
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -289,10 +300,10 @@ def test_a_hole_in_the_binary_file(pair):
         open_imzml(written.path).tic()
 
 
-def test_arrays_that_overlap_are_doubted(pair):
+def test_arrays_that_overlap_are_warned_of(pair):
     written = pair()
     written.edit('name="external offset" value="256"', 'name="external offset" value="200"')
-    assert any("arrays overlap others" in each for each in open_imzml(written.path).doubts)
+    assert any("arrays overlap others" in each for each in open_imzml(written.path).warnings)
 
 
 def test_packed_array_that_unpacks_to_more(pair):
@@ -355,6 +366,8 @@ def test_limits_are_kept(pair, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(imzml_arrays, "LIMITS", Limits(spectrum_points=10))
     assert "has an impossible length of 30 values; 6 spectra in all" in refusal(path)
+    monkeypatch.setattr(imzml_arrays, "LIMITS", Limits(spectrum_points=30))
+    assert open_imzml(path).number_types == ["m/z float64, intensity float32"]
 
 
 def test_unknown_policy(pair):

@@ -183,3 +183,10 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, raw):
     else:
         assert len(found) == len(found.names) > 0
         assert np.isfinite(found.mz).all() and (np.diff(found.mz) > 0).all() and found.mz[0] > 0
+
+
+@pytest.mark.parametrize("head", ["sep=;\n", '"sep=;"\n', '"# made, by hand"\n', '"# made";;\n'])
+def test_what_spreadsheets_put_above_a_list(tmp_path, head):
+    (tmp_path / "l.csv").write_text(f"{head}mz;name;\n885,55;PI;\n")
+    found = read_peak_list(tmp_path / "l.csv")
+    assert found.mz.tolist() == [885.55] and found.names == ("PI",)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import measure
 
-from msi2he_jax.msi.regions import MeasuredRegion, connected_regions
+from msi2he_jax.msi.regions import MeasuredRegion, connected_regions, separate_regions
 
 
 def test_two_sections_and_a_crumb():
@@ -53,3 +53,19 @@ def test_equals_scikit_image(seed, height, width):
     assert np.array_equal(labels > 0, mask)
     assert [r.pixels for r in regions] == sorted((r.pixels for r in regions), reverse=True)
     assert all((labels == r.label).sum() == r.pixels for r in regions)
+
+
+def test_separate_regions_ignore_gaps_and_specks():
+    mask = np.zeros((40, 60), bool)
+    mask[:20, :24] = True
+    mask[:, 10:12] = False  # two columns that were not measured part nothing
+    mask[25:40, 40:60] = True
+    mask[39, 0] = True
+    assert [(each.roi, each.pixels) for each in separate_regions(mask)] == [
+        ("0,0,24,20", 440),
+        ("40,25,20,15", 300),
+    ]
+    mask[:20, 10:12] = True
+    large = np.repeat(np.repeat(mask, 9, 0), 9, 1)
+    assert [each.roi for each in separate_regions(large)] == ["0,0,216,180", "360,225,180,135"]
+    assert separate_regions(np.zeros((3, 3), bool)) == []

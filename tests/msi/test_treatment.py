@@ -236,7 +236,7 @@ def test_files_that_are_refused(pair, options, asked, message):
     file = open_imzml(pair(**options).path)
     with pytest.raises(InputError) as caught:
         treat(file, Treatment(**asked))
-    assert str(caught.value) == f"{file.path}: {message} (leave smoothing and baseline at none)"
+    assert str(caught.value) == f"{file.path}: {message} (--smoothing=none --baseline=none)"
 
 
 @pytest.mark.parametrize(

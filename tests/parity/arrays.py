@@ -63,6 +63,15 @@ GAN = dict(
     betas=(0.5, 0.999),
     l1_weight=100.0,
 )
+# The same with the rate falling after half of the epochs (stepped at their start), and with a rate
+# of its own for the discriminator.
+GAN_EXACT = GAN | dict(steps=8, steps_per_epoch=2, d_learning_rate=3e-4, schedule_form="exact")
+# The paper's baseline, smaller: rate, moments and epsilon are those of configs/unet.py.
+UNET = dict(
+    depth=2, in_channels=3, features=4, size=(16, 24), batch=4, steps=10, learning_rate=0.01
+)
+UNET |= dict(betas=(0.9, 0.999), eps=1e-7)
+UNET_FIXED = UNET | dict(depth=1, steps=8, steps_per_epoch=2, schedule_form="fixed")
 UPDATES = 3
 
 

@@ -43,6 +43,8 @@ def filled(arrays):
     def fill(case, config, kind):
         build = build_generator if kind == "g" else build_discriminator
         find = naming.generator_names if kind == "g" else naming.discriminator_names
+        if getattr(config, "name", "") == "unet_ronneberger":
+            find = _names_after_paths
         module = nnx.eval_shape(lambda: build(config, rngs=nnx.Rngs(0)))
         names = find(module, config)
         state = nnx.to_flat_state(nnx.state(module))
@@ -55,3 +57,10 @@ def filled(arrays):
         return SimpleNamespace(graphdef=graphdef, params=params, stats=stats, names=names)
 
     return fill
+
+
+def _names_after_paths(module, config):
+    """Names of a network that the original lacks: its PyTorch twin has our attributes' names."""
+    leaves = {"kernel": "weight", "bias": "bias"}
+    paths = [path for path, _ in nnx.to_flat_state(nnx.state(module))]
+    return {path: ".".join(map(str, (*path[1:-1], leaves[path[-1]]))) for path in paths}

@@ -228,36 +228,157 @@ def record_discriminators(dtype):
     return out
 
 
-def record_gan():
-    """Whole training steps in float64: G forward, D step, then G step through the updated D."""
-    case, dtype = arrays.GAN, torch.float64
+class Level(nn.Module):
+    """Two 3x3 convolutions with ReLU."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        ends = ((inputs, outputs), (outputs, outputs))
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in ends)
+
+    def forward(self, x):
+        """`[B, inputs, H, W]` -> `[B, outputs, H, W]`."""
+        for conv in self.convs:
+            x = torch.relu(conv(x))
+        return x
+
+
+class Rise(nn.Module):
+    """Nearest-neighbour doubling and a 2x2 convolution that pads below and right, as Keras."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 2)
+
+    def forward(self, x):
+        """`[B, inputs, h, w]` -> `[B, outputs, 2h, 2w]`."""
+        x = nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+        return self.conv(nn.functional.pad(x, (0, 1, 0, 1)))
+
+
+class Ronneberger(nn.Module):
+    """The U-Net of the paper's baseline, after the widely copied Keras code, without dropout."""
+
+    def __init__(self, channels, depth, features):
+        super().__init__()
+        widths = [features * 2**level for level in range(depth + 1)]
+        self.encoder = nn.ModuleList(Level(i, o) for i, o in zip([channels, *widths], widths))
+        self.rises = nn.ModuleList(Rise(widths[n + 1], widths[n]) for n in range(depth))
+        self.decoder = nn.ModuleList(Level(2 * widths[n], widths[n]) for n in range(depth))
+        self.head = nn.Conv2d(features, 3, 1)
+
+    def forward(self, x):
+        """`[B, C, H, W]` -> `[B, 3, H, W]` in [0, 1]."""
+        skips = []
+        for index, level in enumerate(self.encoder):
+            x = level(nn.functional.max_pool2d(x, 2) if index else x)
+            skips.append(x)
+        for n in reversed(range(len(self.decoder))):
+            x = self.decoder[n](torch.cat([skips[n], torch.relu(self.rises[n](x))], 1))
+        return torch.sigmoid(self.head(x))
+
+
+def gan_step(g, d, g_adam, d_adam, msi, image, l1_weight):
+    """G forward, D step, then G step through the updated D; returns the three losses."""
+    bce = nn.BCEWithLogitsLoss()
+    fake = g(msi)
+    on_fake, on_real = d(torch.cat([msi, fake.detach()], 1)), d(torch.cat([msi, image], 1))
+    d_loss = bce(on_fake, torch.zeros_like(on_fake)) + bce(on_real, torch.ones_like(on_real))
+    d_adam.zero_grad()
+    (0.5 * d_loss).backward()
+    d_adam.step()
+    on_fake = d(torch.cat([msi, fake], 1))
+    gan, l1 = bce(on_fake, torch.ones_like(on_fake)), (fake - image).abs().mean()
+    g_adam.zero_grad()
+    (gan + l1_weight * l1).backward()
+    g_adam.step()
+    return [0.5 * d_loss.item(), gan.item(), l1.item()]
+
+
+def steps_of(case, optimizers):
+    """Counts the steps, and lets the rates of the second half of the epochs fall as the original's
+    `get_scheduler("linear")`: at the start of each epoch (exact), or at its end (fixed).
+    """
+    form, schedulers = case.get("schedule_form"), []
+    if form:
+        epochs = case["steps"] // case["steps_per_epoch"]
+        constant = epochs // 2
+
+        def rule(epoch):
+            return 1.0 - max(0, epoch + 1 - constant) / float(epochs - constant + 1)
+
+        schedulers = [torch.optim.lr_scheduler.LambdaLR(each, rule) for each in optimizers]
+    for step in range(case["steps"]):
+        if form == "exact" and step % case["steps_per_epoch"] == 0:
+            [scheduler.step() for scheduler in schedulers]
+        yield step
+        if form == "fixed" and (step + 1) % case["steps_per_epoch"] == 0:
+            [scheduler.step() for scheduler in schedulers]
+
+
+def record_gan(case):
+    """Whole training steps in float64."""
+    dtype = torch.float64
     g = fill(generator(case["generator"]), "gan/g", dtype).train()
     d = fill(discriminator(case["discriminator"]), "gan/d", dtype).train()
-    adam = {"lr": case["learning_rate"], "betas": case["betas"]}
-    g_adam, d_adam = (torch.optim.Adam(net.parameters(), **adam) for net in (g, d))
-    bce, losses = nn.BCEWithLogitsLoss(), []
-    for step in range(case["steps"]):
+    rates = case["learning_rate"], case.get("d_learning_rate", case["learning_rate"])
+    adams = [
+        torch.optim.Adam(net.parameters(), lr=rate, betas=case["betas"])
+        for net, rate in zip((g, d), rates)
+    ]
+    losses = []
+    for step in steps_of(case, adams):
         msi = arrays.images(f"gan/{step}", case["batch"], case["size"], 3)
         image = arrays.images(f"gan/{step}/image", case["batch"], case["size"], 3)
         msi, image = (2.0 * tensor(array, dtype) - 1.0 for array in (msi, image))
-        fake = g(msi)
-        on_fake, on_real = d(torch.cat([msi, fake.detach()], 1)), d(torch.cat([msi, image], 1))
-        d_loss = bce(on_fake, torch.zeros_like(on_fake)) + bce(on_real, torch.ones_like(on_real))
-        d_adam.zero_grad()
-        (0.5 * d_loss).backward()
-        d_adam.step()
-        on_fake = d(torch.cat([msi, fake], 1))
-        gan, l1 = bce(on_fake, torch.ones_like(on_fake)), (fake - image).abs().mean()
-        g_adam.zero_grad()
-        (gan + case["l1_weight"] * l1).backward()
-        g_adam.step()
-        losses.append([0.5 * d_loss.item(), gan.item(), l1.item()])
-    out = {"losses": np.array(losses)}
-    for letter, net in (("g", g), ("d", d)):
-        for name, value in net.state_dict().items():
-            if not name.endswith("num_batches_tracked"):
-                out[f"{letter}/{name}"] = value.numpy()
-    return out
+        losses.append(gan_step(g, d, *adams, msi, image, case["l1_weight"]))
+    return {"losses": np.array(losses), **state_of(g=g, d=d)}
+
+
+def state_of(**nets):
+    """All parameters and statistics."""
+    return {
+        f"{letter}/{name}": value.numpy()
+        for letter, net in nets.items()
+        for name, value in net.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def record_unet(case):
+    """Whole steps of the baseline in float64: Adam with Keras' epsilon on squares in [0, 1]."""
+    dtype = torch.float64
+    net = Ronneberger(case["in_channels"], case["depth"], case["features"])
+    fill(net, "unet/g", dtype).train()
+    adam = torch.optim.Adam(
+        net.parameters(), lr=case["learning_rate"], betas=case["betas"], eps=case["eps"]
+    )
+    losses = []
+    for step in steps_of(case, [adam]):
+        msi = arrays.images(f"unet/{step}", case["batch"], case["size"], case["in_channels"])
+        image = arrays.images(f"unet/{step}/image", case["batch"], case["size"], 3)
+        loss = nn.functional.mse_loss(net(tensor(msi, dtype)), tensor(image, dtype))
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        losses.append(loss.item())
+    return {"losses": np.array(losses), **state_of(g=net)}
+
+
+def record_steps():
+    """Whole training steps: of the schedules and the baseline only a digest of the state."""
+    np.savez_compressed(HERE / "gan_steps.npz", **record_gan(arrays.GAN))
+    found = {
+        "gan_exact": record_gan(arrays.GAN_EXACT),
+        "unet": record_unet(arrays.UNET),
+        "unet_fixed": record_unet(arrays.UNET_FIXED),
+    }
+    kept = {
+        f"{case}/{name}": value if name == "losses" else arrays.digest(value, 16)
+        for case, values in found.items()
+        for name, value in values.items()
+    }
+    np.savez_compressed(HERE / "steps.npz", **kept)
 
 
 def main():
@@ -269,7 +390,7 @@ def main():
             cast = np.float32 if suffix == "f32" else np.float64
             values = {name: value.astype(cast) for name, value in values.items()}
             np.savez_compressed(HERE / f"{kind}_{suffix}.npz", **values)
-    np.savez_compressed(HERE / "gan_steps.npz", **record_gan())
+    record_steps()
 
 
 if __name__ == "__main__":

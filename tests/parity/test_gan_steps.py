@@ -1,91 +1,143 @@
-"""Ten whole training steps in float64 end in PyTorch's parameters, statistics and losses."""
+"""Whole steps of `training.step.train_step` in float64, against the same in PyTorch.
 
-from types import SimpleNamespace
+Losses, parameters and statistics agree to 1e-10 after up to ten steps: the order of the updates,
+the losses and their weights, Adam and its epsilon, and the schedule are the original's.
+"""
+
+import functools
+import importlib.util
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+import pytest
 from flax import nnx
 
+from msi2he_jax.config import default_config
 from msi2he_jax.models import naming
+from msi2he_jax.training.preparation import build_optimizers
+from msi2he_jax.training.recipe import make_recipe
+from msi2he_jax.training.state import Network, TrainState, build_graphs
+from msi2he_jax.training.step import train_step
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
 
-def test_ten_steps_end_in_the_same_parameters(arrays, recorded, filled):
-    case, expected = arrays.GAN, recorded("gan_steps")
-    with jax.enable_x64(True):
-        state, losses = _train(case, arrays, filled)
-    np.testing.assert_allclose(losses, expected["losses"], rtol=1e-10)
-    assert len(state) == len(expected) - 1
-    for (kind, path), (name, value) in state.items():
-        want = expected[f"{kind}/{name}"]
-        np.testing.assert_allclose(naming.to_torch(path, value), want, rtol=0, atol=1e-10)
+@pytest.fixture
+def train(arrays, filled):
+    """Takes a case's steps: `train(config, case, prefix)` -> state by name, metrics by name."""
+
+    def run(config, case, prefix):
+        with jax.enable_x64(True):
+            recipe, state, names = _begin(config, case, prefix, filled)
+            step = jax.jit(functools.partial(train_step, recipe))
+            seen = []
+            for number in range(case["steps"]):
+                state, metrics = step(state, _batch(arrays, case, prefix, number), _key())
+                seen.append(metrics)
+            assert int(state.step) == case["steps"] and int(state.skipped) == 0
+            metrics = {name: np.array([each[name] for each in seen]) for name in seen[0]}
+            return dict(_by_name(state, names)), metrics
+
+    return run
 
 
-def _train(case, arrays, filled):
-    configs = {
-        kind: SimpleNamespace(**case[key], dtype="float64")
-        for kind, key in (("g", "generator"), ("d", "discriminator"))
-    }
-    g = filled("gan/g", configs["g"], "g")
-    d = filled("gan/d", configs["d"], "d")
-    adam = optax.adam(case["learning_rate"], *case["betas"])
-    step = jax.jit(_make_step(g, d, adam, case["l1_weight"]))
-    state = g.params, g.stats, adam.init(g.params), d.params, d.stats, adam.init(d.params)
-    losses = []
-    for index in range(case["steps"]):
-        msi = arrays.images(f"gan/{index}", case["batch"], case["size"], 3)
-        image = 2.0 * arrays.images(f"gan/{index}/image", case["batch"], case["size"], 3) - 1.0
-        state, loss = step(state, jnp.asarray(msi), jnp.asarray(image))
-        losses.append(loss)
-    flat = {}
-    for kind, net, parts in (("g", g, state[:2]), ("d", d, state[3:5])):
-        for part in parts:
-            for path, variable in nnx.to_flat_state(part):
-                flat[kind, path] = net.names[path], np.asarray(variable[...])
-    return flat, np.asarray(losses)
+def _key():
+    return jax.random.key(0)  # nothing is drawn from it: dropout is off
 
 
-def _make_step(g, d, adam, l1_weight):
-    """G forward, D step, then G step through the updated D; D's statistics: fake, real, fake."""
-
-    def judge(params, stats, msi, image):
-        model = nnx.merge(d.graphdef, params, stats, copy=True)
-        logits = model(msi, image, train=True)
-        return logits, nnx.state(model, nnx.BatchStat)
-
-    def d_loss(params, stats, msi, fake, real):
-        on_fake, stats = judge(params, stats, msi, fake)
-        on_real, stats = judge(params, stats, msi, real)
-        return 0.5 * (_bce(on_fake, 0.0) + _bce(on_real, 1.0)), stats
-
-    def g_loss(fake, params, stats, msi, real):
-        on_fake, stats = judge(params, stats, msi, fake)
-        gan, l1 = _bce(on_fake, 1.0), jnp.mean(jnp.abs(fake - real))
-        return gan + l1_weight * l1, (gan, l1, stats)
-
-    def step(state, msi, real):
-        g_params, g_stats, g_adam, d_params, d_stats, d_adam = state
-
-        def generate(params):
-            model = nnx.merge(g.graphdef, params, g_stats, copy=True)
-            return model(msi, train=True, norm="batch"), nnx.state(model, nnx.BatchStat)
-
-        fake, backward, g_stats = jax.vjp(generate, g_params, has_aux=True)
-        (on_d, d_stats), grads = jax.value_and_grad(d_loss, has_aux=True)(
-            d_params, d_stats, msi, fake, real
-        )
-        updates, d_adam = adam.update(grads, d_adam)
-        d_params = optax.apply_updates(d_params, updates)
-        image_grad, (gan, l1, d_stats) = jax.grad(g_loss, has_aux=True)(
-            fake, d_params, d_stats, msi, real
-        )
-        updates, g_adam = adam.update(backward(image_grad)[0], g_adam)
-        g_params = optax.apply_updates(g_params, updates)
-        return (g_params, g_stats, g_adam, d_params, d_stats, d_adam), jnp.array([on_d, gan, l1])
-
-    return step
+def _begin(config, case, prefix, filled):
+    """The recipe as a run makes it, the state filled as the recorded networks were, and names."""
+    config.model.update({"dtype": "float64", "dropout": 0.0, "in_channels": 3})
+    config.train.batch_size, config.train.steps = case["batch"], case["steps"]
+    optimizers = build_optimizers(config, case.get("steps_per_epoch", 1) * case["batch"])
+    recipe = make_recipe(config, build_graphs(config), optimizers)
+    counters = dict.fromkeys(("step", "skipped", "skipped_in_a_row"), jnp.zeros((), jnp.int32))
+    parts, names = {"generator": None, "discriminator": None}, {}
+    settings = {"generator": config.model}
+    if config.discriminator.name != "none":
+        small = {"in_channels": 3, "dtype": "float64"}
+        settings["discriminator"] = type(config)({**config.discriminator, **small})
+    for (part, of_part), optimizer in zip(settings.items(), optimizers):
+        net = filled(f"{prefix}/{part[0]}", of_part, part[0])
+        parts[part] = Network(net.params, net.stats, optimizer.init(net.params))
+        names[part] = net.names
+    return recipe, TrainState(**counters, **parts, average=None), names
 
 
-def _bce(logits, label):
-    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, jnp.full_like(logits, label)))
+def _batch(arrays, case, prefix, number):
+    msi = arrays.images(f"{prefix}/{number}", case["batch"], case["size"], 3)
+    image = arrays.images(f"{prefix}/{number}/image", case["batch"], case["size"], 3)
+    return {"msi": jnp.asarray(msi), "image": jnp.asarray(2.0 * image - 1.0)}
+
+
+def _by_name(state, names):
+    """Parameters and statistics in PyTorch's layout, by network and the original's name."""
+    for part, known in names.items():
+        network = getattr(state, part)
+        for arrays in (network.params, network.stats):
+            for path, variable in nnx.to_flat_state(arrays):
+                value = naming.to_torch(path, np.asarray(variable[...]))
+                yield f"{part[0]}/{known[path]}", value
+
+
+def _gan_config(case):
+    """pix2pix' own values, which are the default's, with smaller networks."""
+    config = default_config()
+    config.model.update({name: case["generator"][name] for name in ("name", "depth", "features")})
+    config.discriminator.update({n: case["discriminator"][n] for n in ("n_layers", "features")})
+    return config
+
+
+def _agree(found, expected):
+    assert set(found) == set(expected)
+    for name, value in found.items():
+        np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-10, err_msg=name)
+
+
+def _losses_agree(metrics, expected):
+    found = [metrics[name] for name in ("discriminator", "adversarial", "reconstruction")]
+    np.testing.assert_allclose(np.stack(found, axis=1), expected, rtol=1e-10)
+
+
+def test_ten_steps_of_pix2pix_end_in_pytorchs_state(arrays, recorded, train):
+    state, metrics = train(_gan_config(arrays.GAN), arrays.GAN, "gan")
+    expected = dict(recorded("gan_steps"))
+    _losses_agree(metrics, expected.pop("losses"))
+    _agree(state, expected)
+
+
+def test_pix2pix_with_a_falling_rate(arrays, recorded, train):
+    """Stepped at the start of an epoch, as PyTorch's code does since 2020; D at its own rate."""
+    config = _gan_config(arrays.GAN_EXACT)
+    config.optimizer.update({"schedule": "linear", "schedule_form": "exact"})
+    config.optimizer.d_learning_rate = arrays.GAN_EXACT["d_learning_rate"]
+    state, metrics = train(config, arrays.GAN_EXACT, "gan")
+    _agrees_with_digest(arrays, recorded, "gan_exact", state, metrics, _losses_agree)
+
+
+@pytest.mark.parametrize("schedule", ["unet", "unet_fixed"])
+def test_the_papers_unet_ends_in_pytorchs_state(arrays, recorded, train, schedule):
+    """The rate, moments, epsilon and loss are those of the shipped configuration."""
+    case = getattr(arrays, schedule.upper())
+    spec = importlib.util.spec_from_file_location("unet_config", CONFIGS / "unet.py")
+    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    config = module.get_config("paper")
+    config.model.update({name: case[name] for name in ("depth", "features")})
+    if schedule == "unet_fixed":
+        config.optimizer.update({"schedule": "linear", "schedule_form": "fixed"})
+    state, metrics = train(config, case, "unet")
+
+    def losses_agree(metrics, expected):
+        np.testing.assert_allclose(metrics["reconstruction"], expected, rtol=1e-10)
+
+    _agrees_with_digest(arrays, recorded, schedule, state, metrics, losses_agree)
+
+
+def _agrees_with_digest(arrays, recorded, case, state, metrics, losses_agree):
+    prefix = f"{case}/"
+    values = recorded("steps").items()
+    expected = {k.removeprefix(prefix): v for k, v in values if k.startswith(prefix)}
+    losses_agree(metrics, expected.pop("losses"))
+    _agree({name: arrays.digest(value, 16) for name, value in state.items()}, expected)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msi2he_jax.phantom import geometry
+from msi2he_jax.phantom import geometry, regions
 from msi2he_jax.registration.transforms import pixel_centers
 
 RASTER = geometry.Raster((40, 48), (60.0, 50.0))
@@ -19,13 +19,13 @@ def _truth(seed=0, **changes):
 def test_rebased_truth_is_the_same_map(seed, y, x):
     truth, corner = _truth(seed), np.array([y, x])
     points = pixel_centers(RASTER.shape, RASTER.um)
-    moved = truth.rebased(corner).to_histology(points - corner)
-    assert np.abs(moved - truth.to_histology(points)).max() < 1e-6
+    moved = truth.in_images(corner)(points - corner)
+    assert np.abs(moved - truth(points)).max() < 1e-6
 
 
 def test_centre_lands_on_centre_and_scale_is_near_one():
     truth = _truth(warp_um=0.0)
-    landed = truth.to_histology(0.5 * RASTER.size_um)
+    landed = truth(0.5 * RASTER.size_um)
     assert np.abs(landed - (1500.0, 1700.0)).max() <= 30.0
     scales = np.linalg.svd(truth.matrix[:2, :2])[1]
     assert (scales > 0.94).all() and (scales < 1.06).all()
@@ -56,7 +56,7 @@ def test_measured_region_holds_the_tissue_and_misses_corners():
     tissue[12:34, 15:36] = np.hypot(*(np.mgrid[:22, :21] - 10.5)) < 10.5
     shares = []
     for seed in range(8):
-        measured = geometry.draw_measured(np.random.default_rng(seed), tissue)
+        measured = regions.draw_measured(np.random.default_rng(seed), tissue)
         assert measured[tissue].mean() > 0.97
         rows, columns = np.nonzero(measured.any(1))[0], np.nonzero(measured.any(0))[0]
         shares.append(measured.sum() / (np.ptp(rows) + 1) / (np.ptp(columns) + 1))

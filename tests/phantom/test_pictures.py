@@ -6,6 +6,7 @@ from PIL import Image
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.phantom import cohort, pictures, staining, tissue
+from msi2he_jax.phantom.outlines import PLAIN
 from msi2he_jax.phantom.textures import Canvas
 
 SIZES = {"um_per_px": 8.0, "radius_um": 480.0}
@@ -42,7 +43,7 @@ def test_unusable_pictures_are_left_out_with_a_reason(folder):
 def test_sections_are_cut_from_different_places(folder):
     picture = pictures.read_pictures(folder, most=1, **SIZES)[0]
     rng = np.random.default_rng(0)
-    cut = list(pictures.cut_sections(rng, picture, 3, **SIZES))
+    cut = list(pictures.cut_sections(rng, picture, [PLAIN] * 3, **SIZES))
     assert len({tuple(facts["crop_xywh"]) for _, facts in cut}) == 3
     for slide, _ in cut:
         total = slide.abundance.sum(axis=-1)
@@ -97,5 +98,5 @@ def test_however_many_sections_are_cut_all_hold_tissue():
     pixels = np.where(mask[..., None], (205, 140, 185), 245).astype(np.uint8)
     maps = np.where(mask[..., None], 1.0, 0.0).astype(np.float32)
     picture = pictures.Picture(pathlib.Path("a.png"), pixels, mask, maps, np.full(3, 245.0))
-    cut = pictures.cut_sections(np.random.default_rng(0), picture, 12, **SIZES)
+    cut = pictures.cut_sections(np.random.default_rng(0), picture, [PLAIN] * 12, **SIZES)
     assert min(slide.mask.sum() for slide, _ in cut) > 100

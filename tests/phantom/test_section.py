@@ -60,9 +60,7 @@ def test_about_eighty_ions_apart_enough_for_profile_spectra():
 def test_eval_landmarks_are_exact_and_fit_ones_are_not(sections):
     for section in sections:
         points = section.landmarks
-        error = np.linalg.norm(
-            section.truth.to_histology(points.msi_yx_um) - points.histology_yx_um, axis=1
-        )
+        error = np.linalg.norm(section.truth(points.msi_yx_um) - points.histology_yx_um, axis=1)
         assert error[points.use == "eval"].max() < 1e-6
         assert 5.0 < np.median(error[points.use == "fit"]) < 50.0
         assert (points.use == "fit").sum() == (points.use == "eval").sum() == 8
@@ -91,7 +89,7 @@ def _tissue_seen(section):
 
 def _dice(section, shift_px=(0.0, 0.0)):
     centers = (_rows_columns(section) + 0.5 + shift_px) * RASTER.um
-    landed = section.truth.to_histology(centers) / section.slide.um_per_px
+    landed = section.truth(centers) / section.slide.um_per_px
     index = np.clip(np.floor(landed).astype(int), 0, np.array(section.slide.mask.shape) - 1)
     slide, seen = section.slide.mask[tuple(index.T)], _tissue_seen(section)
     return 2 * (slide & seen).sum() / (slide.sum() + seen.sum())
@@ -108,7 +106,7 @@ def test_ions_lie_on_the_tissue_the_truth_says(sections):
 def test_compartments_drive_the_ions(sections):
     section = sections[0]
     centers = (_rows_columns(section) + 0.5) * RASTER.um
-    index = np.floor(section.truth.to_histology(centers) / section.slide.um_per_px).astype(int)
+    index = np.floor(section.truth(centers) / section.slide.um_per_px).astype(int)
     index = np.clip(index, 0, np.array(section.slide.mask.shape) - 1)
     labels = section.slide.labels[tuple(index.T)]
     names = [ion.name for ion in IONS]

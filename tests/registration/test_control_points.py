@@ -132,3 +132,22 @@ def test_condition_grows_as_points_come_onto_a_line():
 def test_an_unknown_fit_is_refused():
     with pytest.raises(InputError, match="'spline' is not one of affine, similarity, robust"):
         fit_landmarks(_landmarks(POINTS, POINTS), kind="spline")
+
+
+@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_point_far_from_all_others_is_named(side, kind):
+    pair = [POINTS.copy(), transforms.apply_affine(SHEARED, POINTS)]
+    pair[side][3, 1] += 1e6
+    with pytest.raises(InputError, match=r"point 3: lies 1e\+03 mm from the others in the "):
+        fit_landmarks(_landmarks(*pair), kind=kind)
+
+
+def test_scales_and_mirroring_are_told():
+    for scale, mirrored, words in ((1.4, False, "is 1.4 to 1.4 times"), (1.1, True, "mirror")):
+        matrix = transforms.rotation(20, mirrored=mirrored, scale=scale)
+        fit = fit_landmarks(_landmarks(POINTS, transforms.apply_affine(matrix, POINTS)))
+        (said,) = fit.warnings
+        assert words in said
+    matrix = transforms.rotation(20, scale=1.1)
+    assert fit_landmarks(_landmarks(POINTS, transforms.apply_affine(matrix, POINTS))).warnings == []

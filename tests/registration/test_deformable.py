@@ -7,6 +7,7 @@ from scipy import ndimage
 from msi2he_jax.errors import InputError
 from msi2he_jax.registration import deformable, transforms, velocity
 from msi2he_jax.registration.automatic import make_pair
+from msi2he_jax.registration.similarity import METRICS
 from msi2he_jax.registration.transforms import Displacement
 
 SLIDE_UM, MSI_UM, SHAPE = 25.0, 100.0, (48, 50)
@@ -75,7 +76,7 @@ def test_the_inverse_takes_histology_back_to_msi():
     q = transforms.apply_affine(transforms.invert(MATRIX), there)
     gap = np.linalg.norm(q + found.inverse(q) - points, axis=1)
     assert gap.mean() == pytest.approx(found.inverse_consistency_um, abs=1e-6)
-    exact = transforms.invert_points(MATRIX, found.displacement, there)
+    exact, _ = transforms.Transform(MATRIX, found.displacement).invert_points(there)
     np.testing.assert_allclose(exact, points, atol=1e-3)
 
 
@@ -129,7 +130,7 @@ def test_folding_is_answered_by_stiffness_and_at_last_by_the_affine(monkeypatch)
         return scale * wild, np.zeros(1), np.ones(1)
 
     monkeypatch.setattr(deformable, "_fit", fit)
-    usual = deformable.STIFFNESS["ncc"]
+    usual = METRICS["ncc"].stiffness
     limit = 2 * usual
     found = deformable.register_deformable(pair, MATRIX, metric="ncc")
     assert (found.kept_affine, found.stiffness) == (False, 4.0)
@@ -152,12 +153,15 @@ def test_gradients_are_finite_on_flat_images():
         "mask": np.zeros((64, 64), np.float32),
         "weight": np.ones((64, 64), np.float32),
         "fixed": np.zeros((2, 64, 64), np.float32),
+        "fixed_known": np.ones((64, 64), np.float32),
+        "msi_px": np.float32(1.0),
     }
-    for metric in deformable.STIFFNESS:
-        ready = deformable._prepare(blank, metric)
+    slide = np.concatenate([blank["fixed"], blank["fixed_known"][None]])
+    for metric in METRICS.values():
+        ready = metric.prepare(blank)
 
         def loss(c, ready=ready, metric=metric):
-            return sum(deformable._judge(c, ready, deformable.LEVELS[0], metric))
+            return sum(deformable._judge(metric, c, ready, slide))
 
         slope = jax.jit(jax.grad(loss))(jnp.zeros((7, 7, 2)))
         assert np.isfinite(slope).all()

@@ -5,9 +5,9 @@ import pytest
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.registration import export, transforms
-from msi2he_jax.registration.export import Transform
+from msi2he_jax.registration.export import TransformRecord
 from msi2he_jax.registration.fields import Frame
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.registration.transforms import Displacement, Transform
 
 MATRIX = transforms.rotation(
     35, mirrored=True, scale=1.1, center_from=(400, 900), center_to=(5e3, 7e3)
@@ -23,16 +23,18 @@ def field():
 
 @pytest.mark.parametrize("displacement", [None, field()])
 def test_written_transform_maps_points_as_before(tmp_path, displacement):
-    export.write_transform(tmp_path, Transform(MATRIX, displacement, "by hand", {"tre": np.nan}))
+    export.write_transform(
+        tmp_path, TransformRecord(Transform(MATRIX, displacement), "by hand", {"tre": np.nan})
+    )
     back = export.read_transform(tmp_path / "transform.json")
     before = transforms.apply_transform(MATRIX, displacement, POINTS)
-    after = transforms.apply_transform(back.matrix, back.displacement, POINTS)
+    after = back.transform(POINTS)
     np.testing.assert_allclose(after, before, atol=1e-9)
     assert (back.method, back.scores) == ("by hand", {"tre": None})
 
 
 def test_json_holds_x_first(tmp_path):
-    export.write_transform(tmp_path, Transform(transforms.from_parts(np.eye(2), (3.0, 8.0))))
+    export.write_transform(tmp_path, TransformRecord(Transform(transforms.translation((3.0, 8.0)))))
     content = json.loads((tmp_path / "transform.json").read_text())
     assert content["matrix"][0][2] == 8.0
     assert (content["axes"], content["unit"]) == ("xy", "micrometer")
@@ -87,6 +89,8 @@ def test_a_wrong_transform_is_refused(tmp_path, change, said):
         {"x_um": [0.0, 1.0], "y_um": [0.0, 1.0], "disp_um": np.zeros((3, 2, 2))},
         {"x_um": [1.0, 0.0], "y_um": [0.0, 1.0], "disp_um": np.zeros((2, 2, 2))},
         {"x_um": [0.0, 1.0], "y_um": [0.0, 1.0], "disp_um": np.full((2, 2, 2), np.nan)},
+        {"x_um": [0.0, 1.0], "y_um": [0.0, 1.0], "disp_um": np.full((2, 2, 2), 1e300)},
+        {"x_um": [0.0, 1e200], "y_um": [0.0, 1.0], "disp_um": np.zeros((2, 2, 2))},
         {"x_um": np.array([None, 1]), "y_um": [0.0, 1.0], "disp_um": np.zeros((2, 2, 2))},
     ],
 )
@@ -98,11 +102,11 @@ def test_a_wrong_displacement_is_refused(tmp_path, arrays):
 
 def test_every_form_is_written_where_the_grids_are_known(tmp_path):
     frames = {"msi": Frame((60, 50), (50.0, 50.0)), "histology": Frame((900, 800), (10.0, 10.0))}
-    export.write_transform(tmp_path, Transform(MATRIX, grids=frames))
+    export.write_transform(tmp_path, TransformRecord(Transform(MATRIX), grids=frames))
     affine = {"transform.json", "ngff.json", "msi_to_histology.tfm", "histology_to_msi.tfm"}
     affine |= {"elastix_msi_to_histology.txt", "elastix_histology_to_msi.txt"}
     assert {path.name for path in tmp_path.iterdir()} == affine
-    export.write_transform(tmp_path, Transform(MATRIX, field(), grids=frames))
+    export.write_transform(tmp_path, TransformRecord(Transform(MATRIX, field()), grids=frames))
     more = {"displacement.npz", "msi_to_histology.mha", "histology_to_msi.mha"}
     assert {path.name for path in tmp_path.iterdir()} == affine | more
     assert json.loads((tmp_path / "transform.json").read_text())["grids"]["msi"] == {
@@ -111,3 +115,9 @@ def test_every_form_is_written_where_the_grids_are_known(tmp_path):
     }
     assert export.read_transform(tmp_path / "transform.json").grids == frames
     assert "affine part only" in json.loads((tmp_path / "ngff.json").read_text())["note"]
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e308, 10**400, 1e-7])
+def test_a_matrix_of_no_possible_scale_is_refused(scale):
+    with pytest.raises(InputError, match="matrix: "):
+        export.checked_matrix("t.json", [[scale, 0, 0], [0, scale, 0], [0, 0, 1]])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from msi2he_jax.registration import export, transforms
-from msi2he_jax.registration.export import Transform
+from msi2he_jax.registration.export import TransformRecord
 from msi2he_jax.registration.fields import Frame
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.registration.transforms import Displacement, Transform
 
 MATRIX = transforms.rotation(
     -70, mirrored=True, scale=0.95, center_from=(1500, 1250), center_to=(2100, 2000)
@@ -26,7 +26,7 @@ def _field():
 
 def test_ngff_places_points_and_pixels(tmp_path):
     """By the specification's own words: an affine on (y, x), indices of pixel centres."""
-    export.write_transform(tmp_path, Transform(MATRIX, grids=FRAMES))
+    export.write_transform(tmp_path, TransformRecord(Transform(MATRIX), grids=FRAMES))
     content = json.loads((tmp_path / "ngff.json").read_text())
     known = {system["name"]: system for system in content["coordinateSystems"]}
     assert [axis["name"] for axis in known["msi"]["axes"]] == ["y", "x"]
@@ -39,15 +39,13 @@ def test_ngff_places_points_and_pixels(tmp_path):
     np.testing.assert_allclose(placed, CENTERS[7, 3])
 
 
-def test_spatialdata_reads_the_affine(tmp_path):
+@pytest.mark.interop
+def test_spatialdata_reads_the_affine(tmp_path, real_library):
     """SpatialData 0.7.3 placed these points exactly where we do."""
-    ngff = pytest.importorskip(
-        "spatialdata.transformations.ngff.ngff_transformations",
-        reason="spatialdata is not installed: its reading of our affine was not tried",
-    )
+    ngff = real_library("spatialdata.transformations.ngff.ngff_transformations")
     from spatialdata.transformations import Affine, BaseTransformation
 
-    export.write_transform(tmp_path, Transform(MATRIX, grids=FRAMES))
+    export.write_transform(tmp_path, TransformRecord(Transform(MATRIX), grids=FRAMES))
     content = json.loads((tmp_path / "ngff.json").read_text())["spatialdata"]
     forward, backward = content["coordinateTransformations"]
     there = transforms.apply_affine(MATRIX, POINTS)
@@ -60,18 +58,18 @@ def test_spatialdata_reads_the_affine(tmp_path):
     np.testing.assert_allclose(matrix, transforms.swap_xy(MATRIX), atol=1e-9)
 
 
+@pytest.mark.interop
 @pytest.mark.parametrize("field", [None, _field()], ids=["affine", "field"])
-def test_transformix_draws_msi_on_the_slide_as_we_do(tmp_path, monkeypatch, field):
+def test_transformix_draws_msi_on_the_slide_as_we_do(tmp_path, monkeypatch, real_library, field):
     """itk-elastix 0.25.4 differed by 2e-6 MSI px for the affine, 0.004 with the field.
 
     What is drawn are ramps, so that the values are positions, which interpolation leaves alone.
     """
-    itk = pytest.importorskip(
-        "itk", reason="itk-elastix is not installed: transformix was not run on our files"
-    )
-    export.write_transform(tmp_path, Transform(MATRIX, field, grids=FRAMES))
+    real_library("itk.itkTransformixFilterPython")
+    itk = real_library("itk")
+    export.write_transform(tmp_path, TransformRecord(Transform(MATRIX, field), grids=FRAMES))
     monkeypatch.chdir(tmp_path)
-    back = transforms.invert_points(MATRIX, field, CENTERS)
+    back, _ = Transform(MATRIX, field).invert_points(CENTERS)
     inside = np.all((back > 100) & (back < np.array([2900, 2400])), axis=-1)
     assert inside.sum() > 30_000
     for axis in (0, 1):

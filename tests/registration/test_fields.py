@@ -1,11 +1,13 @@
 """Fields on even grids and the inverse of a transform."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msi2he_jax.registration import fields, transforms
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.errors import InputError
+from msi2he_jax.registration import export, fields, scores, transforms
+from msi2he_jax.registration.transforms import Displacement, Transform
 
 
 def _transform(seed):
@@ -22,12 +24,12 @@ def _transform(seed):
 @given(st.integers(0, 10_000))
 def test_the_inverse_takes_points_back(seed):
     matrix, field, points = _transform(seed)
-    there = transforms.apply_transform(matrix, field, points)
-    back = transforms.apply_transform(*fields.inverse(matrix, field, tolerance_um=0.5), there)
-    assert np.abs(back - points).max() < 1.0
-    again = fields.inverse(matrix, None)
-    np.testing.assert_allclose(again[0] @ matrix, np.eye(3), atol=1e-12)
-    assert again[1] is None
+    transform = Transform(matrix, field)
+    back = transform.inverse(tolerance_um=0.5)
+    assert np.abs(back(transform(points)) - points).max() < 1.0
+    again = Transform(matrix).inverse()
+    np.testing.assert_allclose(again.matrix @ matrix, np.eye(3), atol=1e-12)
+    assert again.displacement is None
 
 
 @settings(max_examples=10, deadline=None)
@@ -54,6 +56,32 @@ def test_an_even_field_keeps_its_nodes():
 def test_a_total_field_moves_points_all_the_way():
     matrix, field, points = _transform(3)
     even = fields.evenly(field, tolerance_um=0.2)
-    total = fields.total_field(matrix, even)
-    wanted = transforms.apply_transform(matrix, even, points)
+    total = export.total_field(Transform(matrix, even))
+    wanted = Transform(matrix, even)(points)
     np.testing.assert_allclose(points + total(points), wanted, atol=1e-9)
+
+
+def _folding(reach_um):
+    """A field that jumps to and fro from node to node, so far from the middle."""
+    axis = np.linspace(0, 2000, 41)
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)
+    signs = (-1.0) ** np.add.outer(np.arange(41), np.arange(41))
+    near = np.abs(grid - 1000).max(axis=-1) <= reach_um
+    return Displacement(axis, axis, np.repeat((3000 * signs * near)[..., None], 2, axis=-1))
+
+
+def test_the_inverse_of_what_folds_holds_where_it_does_not():
+    field, box = _folding(300), (np.zeros(2), np.full(2, 2000.0))
+    [said] = scores.fold_warnings(Transform(displacement=field))
+    assert "the displacement folds on " in said
+    back = Transform(displacement=field).inverse(box_um=box).displacement
+    assert back.disp_um.shape == (41, 41, 2) and np.isfinite(back.disp_um).all()
+    far = np.array([[100.0, 200.0], [1900.0, 1000.0]])
+    np.testing.assert_allclose(back(far), 0, atol=1e-6)
+    assert scores.fold_warnings(Transform()) == []
+    assert scores.fold_warnings(Transform(*_transform(3)[:2])) == []
+
+
+def test_what_folds_everywhere_has_no_inverse():
+    with pytest.raises(InputError, match="folds everywhere"):
+        fields.even_field(lambda at: np.full(at.shape, np.nan), (np.zeros(2), np.ones(2)), 0.1, 0.1)

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from msi2he_jax.errors import InputError
@@ -31,7 +32,7 @@ FEATURES = [
 
 @pytest.fixture
 def path(tmp_path):
-    geojson.write_features(tmp_path / "a.geojson", FEATURES)
+    geojson.write_features(tmp_path / "a.geojson", FEATURES, {"unit": "pixels"})
     return tmp_path / "a.geojson"
 
 
@@ -49,15 +50,45 @@ def test_holes_are_outside_and_parts_belong_together(path):
 
 def test_coordinates_move_and_all_else_stays(path):
     features = geojson.read_features(path)
-    moved = geojson.map_features(features, lambda xy: 2 * xy + (1, 3), longest_px=None)
+    moved = geojson.map_features(features, lambda xy: 2 * xy + (1, 3), bending=None)
     assert moved[1]["geometry"]["coordinates"] == [11, 17]
     assert moved[0]["geometry"]["coordinates"][1][2] == [81, 83]
     assert moved[2]["geometry"]["coordinates"][0][0][0] == [401, 3]
     assert [feature["properties"] for feature in moved] == [f["properties"] for f in FEATURES]
     assert features == FEATURES
-    bent = geojson.map_features(features, lambda xy: xy, longest_px=10.0)
-    assert len(bent[0]["geometry"]["coordinates"][0]) == 1 + 10 + 6 + 10 + 6
-    assert bent[3]["geometry"]["coordinates"] == [[0, 0], [0, 10], [0, 20], [0, 30]]
+
+
+def test_edges_get_the_points_that_a_bend_needs_and_no_more(path):
+    features = geojson.read_features(path)
+    how = geojson.Bending(longest_px=0.5, tolerance_px=0.01)
+    straight = geojson.map_features(features, lambda xy: 2 * xy + (1, 3), bending=how)
+    assert straight == geojson.map_features(features, lambda xy: 2 * xy + (1, 3), bending=None)
+    bent = geojson.map_features(features, _wave, bending=how)
+    ring = np.array(bent[0]["geometry"]["coordinates"][0])
+    assert 10 < len(ring) < 60
+    exact = _wave(geojson.divided(np.array(SQUARE, float), 0.5))
+    assert all(_distance(point, ring) <= 0.0101 for point in exact)
+    assert {tuple(each) for each in _wave(np.array(SQUARE, float))} <= set(map(tuple, ring))
+
+
+def _wave(xy):
+    return xy + 0.3 * np.sin(xy[:, ::-1] / 20)
+
+
+def _distance(point, line):
+    """Of a point from a polyline."""
+    start, along = line[:-1], np.diff(line, axis=0)
+    share = np.clip(((point - start) * along).sum(1) / (along**2).sum(1), 0, 1)
+    return np.linalg.norm(start + share[:, None] * along - point, axis=1).min()
+
+
+def test_the_points_tried_are_counted_for_the_whole_file(monkeypatch):
+    monkeypatch.setattr(geojson, "MOST_ADDED", 100)
+    lines = [_feature("LineString", [[0, 0], [0, 60]]) for _ in range(2)]
+    how = geojson.Bending(longest_px=1.0, tolerance_px=0.01)
+    geojson.map_features(lines[:1], _wave, bending=how)
+    with pytest.raises(InputError, match="would be divided into 120 parts, at most 100"):
+        geojson.map_features(lines, _wave, bending=how)
 
 
 def test_a_feature_alone_or_a_list_will_do(tmp_path):
@@ -77,6 +108,7 @@ def test_a_feature_alone_or_a_list_will_do(tmp_path):
         ([_feature("Polygon", [[["a", 0]]])], "not those of a Polygon"),
         ([_feature("Point", None)], "not those of a Point"),
         ([_feature("Point", [1])], "not those of a Point"),
+        ([_feature("Point", [1e308, 2])], "feature 1, coordinates: are beyond 1e\\+09 px"),
         ([FEATURES[0], _feature("Polygon", [[[0, float("nan")]]])], "feature 2, coordinates"),
     ],
 )
@@ -89,3 +121,9 @@ def test_what_is_no_geojson_is_refused(tmp_path, content, said):
 def test_points_alone_are_no_regions():
     with pytest.raises(InputError, match="holds no area"):
         geojson.regions_of("a.geojson", [FEATURES[1]], 1.0)
+
+
+@pytest.mark.parametrize("far", [1e9, 1e308])
+def test_an_edge_longer_than_any_image_is_refused(far):
+    with pytest.raises(InputError, match="would be divided into"):
+        geojson.divided(np.array([[0.0, 0.0], [far, far]]), 10.0)

@@ -7,10 +7,10 @@ import pytest
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.registration import export, itk, transforms
-from msi2he_jax.registration.export import Transform
-from msi2he_jax.registration.given import read_given
+from msi2he_jax.registration.export import TransformRecord
+from msi2he_jax.registration.given import files_read, read_given
 from msi2he_jax.registration.landmarks import Landmarks, write_landmarks
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.registration.transforms import Displacement, Transform
 
 MATRIX = transforms.rotation(30, mirrored=True, center_from=(900, 800), center_to=(2e3, 1500))
 POINTS = np.random.default_rng(0).uniform(100, 1600, (20, 2))
@@ -22,17 +22,21 @@ FIELD = Displacement(
 
 def _same(found, field=None, atol=1e-6):
     wanted = transforms.apply_transform(MATRIX, field, POINTS)
-    mapped = transforms.apply_transform(found.matrix, found.displacement, POINTS)
+    mapped = found.transform(POINTS)
     np.testing.assert_allclose(mapped, wanted, atol=atol)
 
 
 @pytest.mark.parametrize("field", [None, FIELD])
 def test_what_we_write_we_read(tmp_path, field):
-    export.write_transform(tmp_path, Transform(MATRIX, field))
+    export.write_transform(tmp_path, TransformRecord(Transform(MATRIX, field)))
     _same(read_given(tmp_path / "transform.json"), field)
     _same(read_given(tmp_path), field)
     _same(read_given(tmp_path / "msi_to_histology.tfm"), field, atol=0.2)
     _same(read_given(tmp_path / "histology_to_msi.tfm"), field, atol=0.5)
+    parts = ["transform.json", *(["displacement.npz"] if field else [])]
+    assert [path.name for path in files_read(tmp_path)] == parts
+    assert [path.name for path in files_read(tmp_path / "transform.json")] == parts
+    assert files_read(tmp_path / "absent.json") == []
 
 
 @pytest.mark.parametrize("ours_first", [True, False])
@@ -61,7 +65,7 @@ def test_landmarks_give_their_affine(tmp_path):
 
 
 def test_the_direction_of_a_foreign_itk_file_must_be_told(tmp_path):
-    itk.write_itk(tmp_path / "t.tfm", MATRIX)
+    itk.write_itk(tmp_path / "t.tfm", Transform(MATRIX))
     with pytest.raises(InputError, match="does not say whether it maps MSI points"):
         read_given(tmp_path / "t.tfm")
     _same(read_given(tmp_path / "t.tfm", maps="msi_to_histology"))
@@ -73,6 +77,8 @@ def test_the_direction_of_a_foreign_itk_file_must_be_told(tmp_path):
     ("name", "text", "said"),
     [
         ("a.txt", "hello", "is no transform that we read"),
+        ("a.txt", "[" * 100_000, "is no transform that we read"),
+        ("a.txt", f"[1, 0, 0, 0, 1, 1{'0' * 400}]", "is no transform that we read"),
         ("a.txt", "1 2 3 4", "is not 3 x 3"),
         ("a.txt", "1 1 0 1 1 0 0 0 1", "cannot be inverted"),
         ("a.txt", "1 0 0 0 1 0 1 0 1", "last row"),
@@ -86,3 +92,23 @@ def test_anything_else_is_refused(tmp_path, name, text, said):
         read_given(tmp_path / name)
     with pytest.raises(InputError, match="no such file"):
         read_given(tmp_path / "absent.txt")
+
+
+def test_a_transform_that_folds_is_not_turned_round(tmp_path):
+    folding = Displacement(GRID, GRID, 40 * FIELD.disp_um)
+    itk.write_itk(tmp_path / "histology_to_msi.tfm", Transform(MATRIX, folding))
+    forward = read_given(tmp_path / "histology_to_msi.tfm", maps="msi_to_histology")
+    assert forward.transform.displacement is not None
+    with pytest.raises(InputError, match=r"histology_to_msi\.tfm: displacement: folds"):
+        read_given(tmp_path / "histology_to_msi.tfm")
+
+
+@pytest.mark.parametrize("far", [1e100, 1e13])
+def test_an_itk_file_beyond_bounds_is_refused(tmp_path, far):
+    huge = Displacement(GRID, GRID, np.full((18, 18, 2), far))
+    itk.write_itk(tmp_path / "msi_to_histology.tfm", Transform(MATRIX, huge))
+    with pytest.raises(InputError, match=r"displacement: holds numbers beyond 1e\+12 um"):
+        read_given(tmp_path / "msi_to_histology.tfm")
+    itk.write_itk(tmp_path / "msi_to_histology.tfm", Transform(far * MATRIX))
+    with pytest.raises(InputError, match="matrix: "):
+        read_given(tmp_path / "msi_to_histology.tfm")

@@ -13,6 +13,7 @@ from msi2he_jax.registration.automatic import (
     register_affine,
     register_cohort,
 )
+from msi2he_jax.registration.similarity import LEVELS
 
 SLIDE_UM, MSI_UM, SHAPE = 25.0, 100.0, (48, 50)
 SIZES = {"moving_um_per_px": MSI_UM, "fixed_um_per_px": SLIDE_UM}
@@ -116,7 +117,7 @@ def test_only_what_fits_one_compilation_shares_a_batch():
     one = make_pair(moving, density, None, mask, **SIZES)
     three = make_pair(np.stack([moving] * 3, axis=-1), density, None, mask, **SIZES)
     guess = make_pair(moving, density, None, mask, start=pose(0, False), **SIZES)
-    groups = automatic._batches([one, three, one, guess, one, three], 2)
+    groups = automatic._batches([one, three, one, guess, one, three], 2, LEVELS)
     assert groups == [[0, 2], [4], [1, 5], [3]]
     assert [batch_size(n) for n in (1, 2, 3, 5, 8)] == [1, 2, 4, 8, 8]
     assert register_cohort([]) == []

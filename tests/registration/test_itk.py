@@ -5,10 +5,10 @@ import pytest
 import SimpleITK as sitk
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.registration import export, fields, itk, mha, transforms
-from msi2he_jax.registration.export import Transform
+from msi2he_jax.registration import export, itk, mha, transforms
+from msi2he_jax.registration.export import TransformRecord
 from msi2he_jax.registration.fields import Frame
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.registration.transforms import Displacement, Transform
 
 MSI_UM, SLIDE_UM = 50.0, 10.0
 FRAMES = {"msi": Frame((60, 50), (MSI_UM,) * 2), "histology": Frame((420, 400), (SLIDE_UM,) * 2)}
@@ -32,7 +32,7 @@ def written(request, tmp_path_factory):
     """A folder of exports, and the transform in it."""
     folder = tmp_path_factory.mktemp("exports")
     field = None if request.param == "affine" else smooth_field(request.param == "even field")
-    export.write_transform(folder, Transform(MATRIX, field, grids=FRAMES))
+    export.write_transform(folder, TransformRecord(Transform(MATRIX, field), grids=FRAMES))
     return folder, field
 
 
@@ -79,12 +79,10 @@ def test_itk_draws_msi_on_the_slide_as_we_do(written):
     folder, field = written
     msi = transforms.pixel_centers(FRAMES["msi"].shape, MSI_UM)
     msi = np.sin(msi[..., 0] / 400) + np.cos(msi[..., 1] / 500)
-    backward, bent = fields.inverse(MATRIX, field)
-    ours = transforms.warp_image(
+    backward = Transform(MATRIX, field).inverse()
+    ours = backward.warp(
         msi,
         source_um_per_px=MSI_UM,
-        matrix_out_to_source=backward,
-        displacement=bent,
         out_shape=FRAMES["histology"].shape,
         out_um_per_px=SLIDE_UM,
         fill=np.nan,
@@ -101,12 +99,11 @@ def test_itk_draws_msi_on_the_slide_as_we_do(written):
 
 def test_a_written_transform_is_read_back(written):
     folder, field = written
-    matrix, back = itk.read_itk(folder / "msi_to_histology.tfm")
-    np.testing.assert_allclose(matrix, MATRIX, atol=1e-12)
-    assert (back is None) == (field is None)
+    back = itk.read_itk(folder / "msi_to_histology.tfm")
+    np.testing.assert_allclose(back.matrix, MATRIX, atol=1e-12)
+    assert (back.displacement is None) == (field is None)
     there = transforms.apply_transform(MATRIX, field, POINTS)
-    found = transforms.apply_transform(matrix, back, POINTS)
-    np.testing.assert_allclose(found, there, atol=0.5)
+    np.testing.assert_allclose(back(POINTS), there, atol=0.5)
 
 
 def _others():
@@ -126,10 +123,9 @@ def _others():
 @pytest.mark.parametrize("theirs", _others(), ids=lambda transform: transform.GetName())
 def test_transforms_of_simpleitk_are_read_with_their_centres(tmp_path, theirs):
     sitk.WriteTransform(theirs, str(tmp_path / "t.tfm"))
-    matrix, field = itk.read_itk(tmp_path / "t.tfm")
-    assert field is None
-    found = transforms.apply_affine(matrix, POINTS)
-    np.testing.assert_allclose(found, _mapped(theirs, POINTS), atol=1e-6)
+    found = itk.read_itk(tmp_path / "t.tfm")
+    assert found.displacement is None
+    np.testing.assert_allclose(found(POINTS), _mapped(theirs, POINTS), atol=1e-6)
 
 
 HEAD = "#Insight Transform File V1.0\nTransform: "

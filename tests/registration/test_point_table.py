@@ -14,6 +14,12 @@ def test_other_columns_are_kept(tmp_path):
     assert (tmp_path / "q.csv").read_text() == text
 
 
+def test_a_column_that_only_ends_like_a_coordinate_is_kept(tmp_path):
+    (tmp_path / "p.csv").write_text("max_um,x_um,y_um,index_um\n7,1,2,8\n")
+    table = read_points_table(tmp_path / "p.csv", "msi")
+    assert (table.columns, table.rows) == (["max_um", "index_um"], [["7", "8"]])
+
+
 @pytest.mark.parametrize(("side", "point"), [("msi", (4, 3)), ("histology", (2, 1))])
 def test_landmarks_give_the_columns_of_their_side(tmp_path, side, point):
     text = "name,use,histology_x_um,histology_y_um,msi_x_um,msi_y_um\na,fit,1,2,3,4\n"
@@ -28,10 +34,11 @@ def test_landmarks_give_the_columns_of_their_side(tmp_path, side, point):
     [
         ("", "lacks x_um and y_um"),
         ("x,y\n1,2\n", "found x, y"),
-        ("x_um;y_um\n1;2\n", "save with commas"),
+        ("x_um;y_um\n1;2\n", "save it with commas"),
         ("x_um,y_um\n", "holds none"),
-        ("x_um,y_um\n1\n", "line 2: has 1 cells"),
+        ("x_um,y_um\n1\n", "line 2, y_um: '' is not a finite number"),
         ("x_um,y_um\n1,b\n", "line 2, y_um: 'b' is not a finite number"),
+        ("x_um,y_um\n1e308,1\n", "line 2, x_um: 1e308 is beyond 1e\\+12 um"),
     ],
 )
 def test_bad_tables_are_refused(tmp_path, text, said):

@@ -2,14 +2,15 @@ import numpy as np
 import pytest
 
 from msi2he_jax.registration import overlay, scores, transforms
-from msi2he_jax.registration.summary import sample_row, summarize, write_summary
+from msi2he_jax.registration.summary import sample_row, summarize, summary_lines, write_summary
+from msi2he_jax.registration.transforms import Displacement, Transform
 
 POINTS = np.random.default_rng(0).uniform(0, 1000, (10, 2))
 
 
 def test_error_of_a_known_shift():
     shift = transforms.from_parts(np.eye(2), (30.0, 40.0))
-    errors = scores.target_registration_error(shift, None, POINTS, POINTS)
+    errors = scores.target_registration_error(Transform(shift), POINTS, POINTS)
     np.testing.assert_allclose(errors, 50.0)
     found = scores.summarize_tre(errors, msi_um_per_px=20.0, fixed_diagonal_um=1000.0)
     assert found["tre_median_msi_px"] == pytest.approx(2.5)
@@ -63,16 +64,16 @@ def test_a_rise_is_a_failure():
 def test_folding_is_found_on_uneven_grids_and_through_the_matrix():
     matrix = transforms.rotation(70, mirrored=True, scale=2.0)
     y, x = np.array([0.0, 10.0, 30.0, 40.0]), np.array([0.0, 5.0, 10.0])
-    assert scores.smoothness(matrix, None)["folding_fraction"] == 0.0
+    assert scores.smoothness(Transform(matrix))["folding_fraction"] == 0.0
     relative = np.zeros((4, 3, 2))
     relative[..., 0] = 0.5 * y[:, None]  # stretched by half along y, evenly
-    even = transforms.Displacement(y, x, relative @ matrix[:2, :2].T)
-    found = scores.smoothness(matrix, even)
+    even = Displacement(y, x, relative @ matrix[:2, :2].T)
+    found = scores.smoothness(Transform(matrix, even))
     assert found["det_max"] == pytest.approx(1.5)
     assert found["folding_fraction"] == 0.0
     relative[1, 1, 0] += 40.0
-    folded = transforms.Displacement(y, x, relative @ matrix[:2, :2].T)
-    found = scores.smoothness(matrix, folded)
+    folded = Displacement(y, x, relative @ matrix[:2, :2].T)
+    found = scores.smoothness(Transform(matrix, folded))
     assert found["det_min"] < 0 < found["folding_fraction"] < 0.5
 
 
@@ -99,6 +100,42 @@ def test_summary_takes_held_out_landmarks_first(tmp_path):
     assert (summary["success_rate"], summary["median"]["tre_median_um"]) == (0.5, 30.0)
     write_summary(tmp_path, summary)
     assert len((tmp_path / "summary.csv").read_text().splitlines()) == 3
+
+
+def _row(found, points, **more):
+    sizes = {"msi_um_per_px": 50.0, "fixed_diagonal_um": 1e4}
+
+    def of(um):
+        return {"eval": scores.summarize_tre(np.full(3, um), **sizes)}
+
+    known = sample_row({"found": of(found), "control_points": of(points)}, "control-points")
+    return known | {"sample_id": "a", "msi_um_per_px": 50.0, **more}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (_row(52.0, 0.0), "worse than the control points: median TRE 52.0 instead of 0.0 um on he"),
+        (_row(12.0, 0.0), ""),
+        (_row(0.0, 52.0), ""),
+        (
+            _row(0.0, 0.0, kept_affine=False, undetermined_share=0.97),
+            "the deformable step is undetermined in 97% of the tissue: do not use it",
+        ),
+        (_row(0.0, 0.0, kept_affine=True, undetermined_share=0.97), ""),
+        (_row(0.0, 0.0, kept_affine=False, undetermined_share=0.5), ""),
+        (
+            _row(0.0, 0.0, method="automatic", undetermined_share=1.0),
+            "the alignment is undetermined in 100% of the tissue: do not use it",
+        ),
+    ],
+)
+def test_what_should_not_be_used_is_said_everywhere(row, said):
+    summary = summarize([row], method="x", moving="pca")
+    assert summary["samples"][0]["caution"].startswith(said) and bool(said) == bool(
+        summary["cautions"]
+    )
+    assert (f"a: {said}" in "\n".join(summary_lines(summary))) == bool(said)
 
 
 def test_checkerboard_shows_both_and_contours_stay_inside():

@@ -1,151 +1,141 @@
-import jax
+"""The table of similarities: what is added to it, both engines and `register --help` know."""
+
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import numpy as np
-from sklearn.metrics import mutual_info_score
+import pytest
+from scipy import ndimage
 
-from msi2he_jax.registration import similarity, transforms
+from msi2he_jax import register
+from msi2he_jax.registration import transforms
+from msi2he_jax.registration.automatic import make_pair, register_affine
+from msi2he_jax.registration.deformable import register_deformable
+from msi2he_jax.registration.similarity import METRICS, Similarity
+from msi2he_jax.registration.transforms import Displacement
 
-RNG = np.random.default_rng(0)
-
-
-def members(values, mask, bins):
-    return similarity.memberships(jnp.asarray(values), jnp.asarray(mask), bins)
-
-
-def test_memberships_share_each_pixel_out():
-    found = np.asarray(members(RNG.random((2, 50)), RNG.random(50), 8))
-    assert found.shape == (2, 9, 50)
-    assert found.min() >= 0
-    np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-5)
+SLIDE_UM, MSI_UM, SHAPE = 50.0, 200.0, (20, 22)
+SIZES = {"moving_um_per_px": MSI_UM, "fixed_um_per_px": SLIDE_UM}
+MATRIX = transforms.rotation(140, mirrored=True, center_from=(2000, 2200), center_to=(1600, 1700))
 
 
-def test_information_matches_sklearn_where_bins_are_hit_exactly():
-    bins, x = 8, RNG.integers(0, 8, 400)
-    y = np.where(RNG.random(400) < 0.6, (3 * x) % 8, RNG.integers(0, 8, 400))
-    pair = [members(v[None] / (bins - 1.0), np.ones(400), bins) for v in (x, y)]
-    found = similarity.mutual_information(*pair, jnp.ones(400))
-    np.testing.assert_allclose(found, mutual_info_score(x, y), rtol=1e-4)
+def slide(size=64, seed=1):
+    """Three textures `[3, size, size]` of a lopsided piece of tissue, and its mask."""
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    angle = np.arctan2(y, x)
+    mask = np.hypot(y, x) < 0.3 + 0.05 * np.sin(angle) + 0.05 * np.sin(2 * angle + 1)
+    noise = np.random.default_rng(seed).normal(size=(3, size, size))
+    return ndimage.gaussian_filter(noise, (0, 4, 4)), mask
 
 
-def test_weight_leaves_pixels_out():
-    x, weight = RNG.random((1, 200)), np.r_[np.ones(120), np.zeros(80)]
-    y = np.concatenate([1 - x[:, :120], RNG.random((1, 80))], axis=1)
-    whole = [members(v, np.ones(200), 6) for v in (x, y)]
-    part = [m[..., :120] for m in whole]
-    np.testing.assert_allclose(
-        similarity.mutual_information(*whole, jnp.asarray(weight)),
-        similarity.mutual_information(*part, jnp.ones(120)),
-        rtol=1e-5,
+def measured(image, displacement=None):
+    """An image of the slide on the MSI's pixels."""
+    frames = {"source_um_per_px": SLIDE_UM, "out_um_per_px": MSI_UM, "out_shape": SHAPE}
+    options = {"matrix_out_to_source": MATRIX, "displacement": displacement}
+    return transforms.warp_image(image, **frames, **options)
+
+
+def error_px(tissue, there, truth=None):
+    points = (np.argwhere(tissue) + 0.5) * MSI_UM
+    gap = there(points) - transforms.apply_transform(MATRIX, truth, points)
+    return np.median(np.linalg.norm(gap, axis=1)) / MSI_UM
+
+
+@pytest.fixture
+def likeness(monkeypatch):
+    """A similarity of the table: one less the sum of squared differences, as a share."""
+    shapes = []
+
+    def prepare(pair):
+        return pair["values"] * pair["mask"][None], pair["weight"][None]
+
+    def score(ready, values, mask, known_slide):
+        shapes.append((values.shape, mask.shape))
+        known, weight = ready
+        gap = jnp.sum(weight * (known - values * mask[None]) ** 2)
+        return 1.0 - gap / jnp.sum(weight * known**2)
+
+    toy = Similarity("squared differences", prepare, score, score, stiffness=0.3)
+    monkeypatch.setitem(METRICS, "ssd", toy)
+    return shapes
+
+
+def test_a_new_similarity_is_one_entry_for_the_affine_engine(likeness):
+    (texture, *_), mask = slide()
+    density = np.where(mask, texture, 0.0)
+    tissue = measured(mask)
+    found = register_affine(measured(density), density, tissue, mask, metric="ssd", **SIZES)
+    assert error_px(tissue, lambda p: transforms.apply_affine(found.matrix, p)) < 0.3
+    assert 0.8 < found.score <= 1.0
+    assert set(likeness) == {((1, 64, 64), (64, 64))}
+
+
+def test_a_new_similarity_is_one_entry_for_the_deformable_engine(likeness):
+    (texture, *_), mask = slide()
+    density = np.where(mask, texture, 0.0)
+    axes = [(np.arange(n) + 0.5) * MSI_UM for n in SHAPE]
+    waves = np.sin(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)[..., ::-1] / 600.0)
+    truth = Displacement(*axes, 150.0 * waves)
+    tissue = measured(mask, truth)
+    pair = make_pair(measured(density, truth), density, tissue, mask, **SIZES)
+    found = register_deformable(pair, MATRIX, metric="ssd")
+    before = error_px(tissue, lambda p: transforms.apply_affine(MATRIX, p), truth)
+    after = error_px(
+        tissue, lambda p: transforms.apply_transform(MATRIX, found.displacement, p), truth
     )
+    assert after < before / 2
+    assert found.affine_score < found.score <= 1.0
+    assert likeness
 
 
-def test_correlation_matches_numpy_and_is_finite_on_flat_images():
-    x, y = RNG.random(100), RNG.random(100)
-    found = similarity.normalized_cross_correlation(x[None], y[None], jnp.ones(100))
-    np.testing.assert_allclose(found, np.corrcoef(x, y)[0, 1], rtol=1e-4)
-    flat = jax.grad(lambda v: similarity.normalized_cross_correlation(v, y[None], jnp.ones(100)))
-    assert np.all(np.isfinite(flat(jnp.ones((1, 100)))))
+def test_a_similarity_may_regress_the_slide_on_all_channels(monkeypatch):
+    """What is prepared: a projection on the MSI's channels, and the marginal of the whole slide."""
+    shapes = []
+
+    def prepare(pair):
+        shapes.append((pair["values"].shape, pair["fixed"].shape))
+        channels, n, _ = pair["values"].shape
+        root = jnp.sqrt(pair["weight"] * pair["mask"]).reshape(1, -1)
+        known = jnp.concatenate([jnp.ones((1, n * n)), pair["values"].reshape(channels, -1)])
+        known = known * root
+        basis = jnp.linalg.solve(known @ known.T + 1e-2 * jnp.eye(channels + 1), known)
+        slide, tissue = pair["fixed"][:-1], pair["fixed"][-1]
+        mean = slide.sum((1, 2)) / tissue.sum()
+        spread = (slide**2).sum((1, 2)) / tissue.sum() - mean**2
+        return {"known": known, "basis": basis, "root": root, "spread": spread}
+
+    def explained(ready, values, mask, known_slide):
+        seen = (values * mask[None]).reshape(len(values), -1) * ready["root"]
+        rest = seen - (seen @ ready["basis"].T) @ ready["known"]
+        share = jnp.sum(rest**2, axis=1) / jnp.sum(ready["root"] ** 2)
+        return jnp.mean(1.0 - share / ready["spread"])
+
+    monkeypatch.setitem(METRICS, "toy", Similarity("all channels", prepare, explained, explained))
+    textures, mask = slide()
+    density = np.where(mask, textures[0] - textures[1], 0.0)
+    tissue = measured(mask)
+    moving = np.stack([measured(texture) for texture in textures], axis=-1)
+    start = MATRIX @ transforms.rotation(5, center_from=(2100, 2300), center_to=(2000, 2200))
+    found = register_affine(moving, density, tissue, mask, metric="toy", start=start, **SIZES)
+    assert error_px(tissue, lambda p: transforms.apply_affine(found.matrix, p)) < 0.5
+    assert 0.5 < found.score <= 1.0
+    assert set(shapes) == {((3, 64, 64), (2, 64, 64))}
 
 
-def test_every_shift_scores_as_if_shifted_by_hand():
-    n, bins = 16, 4
-    image, mask = RNG.random((1, n, n)), np.zeros((n, n))
-    mask[4:11, 3:12] = 1.0
-    y = members(image.reshape(1, -1), mask.ravel(), bins).reshape(1, bins + 1, n, n)
-    moving, moving_mask = (np.roll(v, (2, -3), (-2, -1)) for v in (image, mask))
-    x = members(moving.reshape(1, -1), moving_mask.ravel(), bins).reshape(1, bins + 1, n, n)
-    scores = np.asarray(similarity.information_of_shifts(x, y))
-    best = np.unravel_index(scores.argmax(), scores.shape)
-    assert tuple(np.array(best) - n // 2) == (-2, 3)
-    by_hand = similarity.mutual_information(
-        y.reshape(1, bins + 1, -1), y.reshape(1, bins + 1, -1), jnp.ones(n * n)
+def test_register_offers_the_table_and_says_what_each_is():
+    flag = register.FLAGS["metric"]
+    assert flag.parser.enum_values == list(METRICS)
+    for name, similarity in METRICS.items():
+        assert f"{name}: {similarity.summary}." in flag.help
+
+
+def test_help_lists_a_new_similarity():
+    code = (
+        "import sys; from msi2he_jax.registration.similarity import METRICS, Similarity; "
+        "METRICS['ssd'] = Similarity('squared differences', *[None] * 3); "
+        "from msi2he_jax import register; sys.exit(register.main(['--help']))"
     )
-    np.testing.assert_allclose(scores.max(), by_hand, rtol=2e-3)
-
-
-def test_bilinear_matches_the_host_and_fades_to_zero():
-    plane = RNG.random((1, 9, 7)).astype(np.float32)
-    index = RNG.uniform(0, [8, 6], (40, 2)).astype(np.float32)
-    found = similarity.bilinear(jnp.asarray(plane), jnp.asarray(index))[0]
-    field = transforms.Displacement(
-        np.arange(9.0), np.arange(7.0), np.repeat(plane[0, ..., None], 2, axis=-1)
-    )
-    np.testing.assert_allclose(found, field(index)[:, 0], atol=1e-5)
-    outside = similarity.bilinear(jnp.asarray(plane), jnp.array([[-1.0, 3.0], [50.0, 50.0]]))
-    np.testing.assert_allclose(outside, 0.0, atol=1e-6)
-
-
-def test_information_has_a_true_gradient():
-    target = members(RNG.random((1, 64)), np.ones(64), 6)
-    x = jnp.asarray(RNG.uniform(0.02, 0.98, (1, 64)))
-
-    def score(v):
-        return similarity.mutual_information(
-            similarity.memberships(v, jnp.ones(64), 6), target, jnp.ones(64)
-        )
-
-    step = 1e-3 * RNG.normal(size=x.shape)
-    slope = (score(x + step) - score(x - step)) / 2
-    np.testing.assert_allclose(jnp.sum(jax.grad(score)(x) * step), slope, rtol=0.1, atol=2e-5)
-
-
-def plain_gradient_fields(x, y, weight, edge):
-    """The formula, pixel by pixel."""
-    total = 0.0
-    fields = []
-    for image in (x, y):
-        g = np.stack(
-            [np.gradient(np.pad(image, 1, mode="edge"), axis=k)[1:-1, 1:-1] for k in (0, 1)]
-        )
-        size = np.sum(g**2, axis=0)
-        level = edge * np.sum(weight * np.sqrt(size)) / weight.sum()
-        fields.append((g, size + level**2))
-    (a, a_size), (b, b_size) = fields
-    for i, j in np.ndindex(x.shape):
-        total += weight[i, j] * (a[:, i, j] @ b[:, i, j]) ** 2 / (a_size[i, j] * b_size[i, j])
-    return total / weight.sum()
-
-
-def test_gradient_fields_match_the_plain_formula():
-    x, y, weight = RNG.random((3, 20, 24))
-    found = similarity.normalized_gradient_fields(x[None], y[None], jnp.asarray(weight), edge=0.7)
-    np.testing.assert_allclose(found, plain_gradient_fields(x, y, weight, 0.7), rtol=1e-4)
-
-
-def test_gradient_fields_do_not_mind_contrast_and_mean_over_channels():
-    x, y, ones = RNG.random((1, 20, 24)), RNG.random((1, 20, 24)), jnp.ones((20, 24))
-    plain = similarity.normalized_gradient_fields(x, y, ones)
-    np.testing.assert_allclose(
-        similarity.normalized_gradient_fields(1 - 3 * x, y, ones), plain, rtol=1e-4
-    )
-    itself = similarity.normalized_gradient_fields(x, x, ones)
-    both = similarity.normalized_gradient_fields(np.concatenate([x, y]), x, ones)
-    np.testing.assert_allclose(both, (itself + plain) / 2, rtol=1e-4)
-    assert itself > 2 * plain
-    slope = jax.grad(lambda v: similarity.normalized_gradient_fields(v, y, ones))
-    assert np.isfinite(slope(jnp.zeros((1, 20, 24)))).all()
-
-
-def test_local_correlation_is_correlation_under_a_window_as_wide_as_the_image():
-    x, y, weight = RNG.random((3, 32, 32))
-    options = {"sigma_px": 1e4}
-    found = similarity.local_correlation(x[None], y[None], jnp.asarray(weight), **options)
-    cov = np.cov(x.ravel(), y.ravel(), aweights=weight.ravel(), ddof=0)
-    cov[0, 0] += similarity.FLAT
-    cov[1, 1] += similarity.FLAT
-    expected = cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1])
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-
-
-def test_local_correlation_forgives_uneven_light_and_ignores_the_unknown():
-    y, x = np.mgrid[:48, :48] / 48.0
-    texture = 0.3 + 0.2 * np.sin(40 * x) * np.cos(30 * y)
-    lit = texture * (0.5 + 0.5 * x) + 0.3 * y
-    ones = np.ones((48, 48))
-    near = similarity.local_correlation(texture[None], lit[None], ones, sigma_px=3.0)
-    assert near > 0.7 > similarity.local_correlation(texture[None], lit[None], ones, sigma_px=1e4)
-    spoilt = np.where(x < 0.4, 1.0 - texture, lit)
-    known = (x >= 0.4).astype(float)
-    clean = similarity.local_correlation(texture[None], lit[None], known, sigma_px=3.0)
-    found = similarity.local_correlation(texture[None], spoilt[None], known, sigma_px=3.0)
-    np.testing.assert_allclose(found, clean, atol=1e-6)
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert printed.returncode == 0, printed.stderr
+    assert "|ssd\n" in printed.stdout and "ssd: squared differences." in printed.stdout

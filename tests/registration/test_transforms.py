@@ -76,7 +76,9 @@ def test_inverse_of_a_bent_transform_comes_back(matrix):
     scale = np.linalg.svd(matrix[:2, :2], compute_uv=False)[1]
     field = Displacement(field.y_um, field.x_um, field.disp_um * scale)
     there = transforms.apply_transform(matrix, field, POINTS)
-    np.testing.assert_allclose(transforms.invert_points(matrix, field, there), POINTS, atol=1e-3)
+    back, converged = transforms.Transform(matrix, field).invert_points(there)
+    assert converged.all()
+    np.testing.assert_allclose(back, POINTS, atol=1e-3)
 
 
 def test_displacement_is_bilinear_inside_and_constant_beyond():
@@ -174,4 +176,42 @@ def test_points_and_images_agree_under_a_bent_transform():
     )
     centers = transforms.pixel_centers(seen.shape, 20.0)
     center = (centers * seen[..., None]).sum((0, 1)) / seen.sum()
-    np.testing.assert_allclose(center, transforms.invert_points(matrix, field, target)[0], atol=6.0)
+    wanted, _ = transforms.Transform(matrix, field).invert_points(target)
+    np.testing.assert_allclose(center, wanted[0], atol=6.0)
+
+
+def test_what_lies_beyond_the_outer_edge_is_fill():
+    """Out to the edge of the border pixels, not to their centres, and no further."""
+    drawn = transforms.warp_image(
+        np.full((2, 2), 5.0),
+        source_um_per_px=1.0,
+        matrix_out_to_source=transforms.from_parts(np.eye(2), np.array([-1.0, -1.0])),
+        out_shape=(16, 16),
+        out_um_per_px=0.25,
+        fill=-1,
+    )
+    expected = np.full((16, 16), -1.0)
+    expected[4:12, 4:12] = 5.0
+    np.testing.assert_array_equal(drawn, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_float_keeps_its_precision(dtype):
+    options = {"source_um_per_px": 1.0, "out_um_per_px": 1.0, "out_shape": (3, 3)}
+    image = np.full((3, 3), 1 / 3, dtype)
+    drawn = transforms.warp_image(image, matrix_out_to_source=np.eye(3), **options)
+    assert drawn.dtype == dtype
+    np.testing.assert_array_equal(drawn, image)
+
+
+def test_half_a_pixel_of_a_mask_is_inside():
+    between = transforms.from_parts(np.eye(2), np.array([0.0, 0.5]))
+    options = {"source_um_per_px": 1.0, "out_um_per_px": 1.0, "out_shape": (1, 1)}
+    mask = np.array([[True, False]])
+    assert transforms.warp_image(mask, matrix_out_to_source=between, **options).all()
+
+
+def test_decompose_tells_scales_and_offsets_apart():
+    found = transforms.decompose(transforms.from_parts(np.diag([3.0, 2.0]), np.array([7.0, -5.0])))
+    assert (found["scale_min"], found["scale_max"]) == pytest.approx((2.0, 3.0))
+    assert (found["offset_y_um"], found["offset_x_um"]) == (7.0, -5.0)

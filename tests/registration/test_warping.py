@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from msi2he_jax.registration import transforms
-from msi2he_jax.registration.transforms import Displacement
+from msi2he_jax.registration.transforms import Displacement, Transform
 from msi2he_jax.registration.warping import out_grid, warp_by_bands
 
 FIELD = Displacement(
@@ -21,17 +21,16 @@ def test_bands_draw_what_one_piece_draws(displacement, out_um, dtype):
     rng = np.random.default_rng(0)
     image = (rng.uniform(0, 255, (80, 70, 2)) > 99) if dtype is bool else None
     image = rng.uniform(0, 255, (80, 70, 2)).astype(dtype) if image is None else image
+    transform = Transform(transforms.rotation(25, center_from=(400, 300)), displacement)
     options = {
         "source_um_per_px": (10.0, 8.0),
-        "matrix_out_to_source": transforms.rotation(25, center_from=(400, 300)),
         "out_shape": (48, 45),
         "out_um_per_px": out_um,
-        "displacement": displacement,
         "fill": 7,
     }
-    whole = transforms.warp_image(image, **options)
+    whole = transform.warp(image, **options)
     for band_pixels in (1, 400, 10**9):
-        bands = warp_by_bands(image, **options, band_pixels=band_pixels)
+        bands = warp_by_bands(image, out_to_source=transform, **options, band_pixels=band_pixels)
         assert bands.dtype == whole.dtype
         np.testing.assert_allclose(bands.astype(float), whole.astype(float), atol=2e-3)
 
@@ -53,7 +52,7 @@ def test_a_band_asks_for_its_part_alone():
     warp_by_bands(
         image,
         source_um_per_px=1.0,
-        matrix_out_to_source=np.eye(3),
+        out_to_source=Transform(),
         out_shape=(2000, 50),
         out_um_per_px=1.0,
         band_pixels=5000,
@@ -65,7 +64,7 @@ def test_nothing_but_fill_where_the_image_is_elsewhere():
     drawn = warp_by_bands(
         np.ones((4, 4)),
         source_um_per_px=1.0,
-        matrix_out_to_source=transforms.from_parts(np.eye(2), (1e4, 1e4)),
+        out_to_source=Transform(transforms.translation((1e4, 1e4))),
         out_shape=(6, 5),
         out_um_per_px=1.0,
         fill=-1,

@@ -17,13 +17,17 @@ import time
 # Name: module, function, count by default.
 CAMPAIGNS = {
     "mutants": ("mutants", "campaign", 20_000),
+    "torch_mutants": ("torch_mutants", "campaign", 200_000),
     "bit_flips": ("flips", "campaign", 1_000),
     "kill_training": ("kills", "training", 200),
     "kill_build": ("kills", "build", 60),
+    "locks": ("locks", "campaign", 40),
     "signals": ("kills", "signals", 20),
     "full_disk": ("writes", "campaign", 0),
     "hostile": ("hostile", "campaign", 0),
+    "json_types": ("json_types", "campaign", 700),
     "soak": ("soak", "campaign", 6_000),
+    "soak_streamed": ("soak", "streamed", 6_000),
 }
 
 

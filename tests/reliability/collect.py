@@ -55,7 +55,7 @@ def main(words: list[str]) -> int:
             found = coverage(found)
         environment = harness.environment()
         versions = {key: environment[key] for key in ("versions", "revision") if key in environment}
-        known[name] = {**found, "device": "2 CPU cores", **versions}
+        known[name] = {**found, "device": harness.machine_words(environment), **versions}
     RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
     PAGE.write_text(promises.page(known))
     return 0

@@ -14,6 +14,8 @@ import time
 
 import rounds
 
+CODES = {signal.SIGTERM: 75, signal.SIGHUP: 129, signal.SIGINT: 130}
+
 
 def training(count: int, seed: int, folder: pathlib.Path) -> dict:
     """kill -9 at `count` random moments of a run that saves at every call; then resumes it."""
@@ -21,8 +23,8 @@ def training(count: int, seed: int, folder: pathlib.Path) -> dict:
 
 
 def signals(count: int, seed: int, folder: pathlib.Path) -> dict:
-    """SIGTERM and Ctrl-C at `count` random moments; then resumes."""
-    return _stops(count, seed, folder, [signal.SIGTERM, signal.SIGTERM, signal.SIGINT])
+    """SIGTERM, SIGHUP and Ctrl-C at `count` random moments; then resumes."""
+    return _stops(count, seed, folder, list(CODES))
 
 
 def _stops(count: int, seed: int, folder: pathlib.Path, numbers: list[signal.Signals]) -> dict:
@@ -84,7 +86,7 @@ def _reference(folder: pathlib.Path, config: pathlib.Path) -> tuple[dict, dict[s
     return second, windows
 
 
-def _wait_for(path: pathlib.Path, limit_s: float = 120) -> None:
+def _wait_for(path: pathlib.Path, limit_s: float = rounds.HANGS_S) -> None:
     end = time.monotonic() + limit_s
     while not path.exists():
         if time.monotonic() > end:
@@ -109,7 +111,7 @@ def _outcome(sent, code: int, before: int, committed: int, took: float) -> str:
         return "killed" if code == -signal.SIGKILL else "finished before it was killed"
     if code == 0:
         return "finished before the signal"
-    expected = 75 if sent == signal.SIGTERM else 130
+    expected = CODES[sent]
     saved = code == expected and committed >= max(before, 1) and took < 30
     return f"saved, exit {code}" if saved else f"exit {code}, step {committed} after {before}"
 
@@ -176,16 +178,16 @@ def build(count: int, seed: int, folder: pathlib.Path) -> dict:
     return {"kills": count, **result, "orphans": len(orphans), "faults": faults}
 
 
-def _content(folder: pathlib.Path) -> str | None:
-    """Hash of the content of `folder/out`, None where there is none; a child reads it."""
-    if not (folder / "out").exists():
+def _content(folder: pathlib.Path, name: str = "out") -> str | None:
+    """Hash of the content of a data set, None where there is none; a child reads it."""
+    if not (folder / name).exists():
         return None
     told = folder / "told"
 
     def tell() -> None:
-        from msi2he_jax.data.builder import check_dataset
+        from msi2he_jax.data.dataset_files import check_dataset
 
-        told.write_text(check_dataset(folder / "out")["content_sha256"])
+        told.write_text(check_dataset(folder / name)["content_sha256"])
 
     broken = rounds.run(tell, folder / "tell.log")
     return (folder / "tell.log").read_text() if broken else told.read_text()

@@ -1,9 +1,10 @@
-"""Mutation testing: `python tests/reliability/mutation.py [io_safety|split|checkpoint] [--most=N]`.
+"""Mutation testing: `python tests/reliability/mutation.py [NAME ...] [--most=N] [--limit_s=S]`.
 
 Changes one thing in a module (a comparison, `and` for `or`, a number, a condition to its opposite,
 a statement left out, a returned value to None), and runs its tests: one of them must fail. Texts of
 messages are left alone. Works in a copy; prints the survivors and the score as JSON. With `--most`,
-so many changes of each module, drawn at random with a fixed seed.
+so many changes of each module, drawn at random with a fixed seed. A change after which the tests
+take longer than `--limit_s` counts as found.
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ from collections.abc import Iterator
 import rounds
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+_OF_IMZML = ["tests/msi/test_imzml.py", "tests/msi/test_imzml_damage.py"]
+_OF_IMZML += [
+    "tests/msi/test_imzml_stated.py",
+    "tests/hostile/test_imzml_binary.py",
+    "tests/hostile/test_imzml_odd.py",
+    "tests/hostile/test_imzml_text.py",
+]
 MODULES = {
     "io_safety": ("msi2he_jax/io_safety.py", ["tests/test_io_safety.py"]),
     "split": ("msi2he_jax/data/split.py", ["tests/data/test_split.py"]),
@@ -30,6 +38,20 @@ MODULES = {
         "msi2he_jax/training/checkpoint.py",
         ["tests/training/test_checkpoint.py", "tests/training/test_checkpoint_faults.py"],
     ),
+    "transforms": (
+        "msi2he_jax/registration/transforms.py",
+        [
+            f"tests/registration/test_{each}.py"
+            for each in ("transforms", "transform_value", "warping")
+        ],
+    ),
+    "cohort": (
+        "msi2he_jax/data/cohort.py",
+        ["tests/data/test_cohort.py", "tests/data/test_leakage.py", "tests/data/test_scale_out.py"],
+    ),
+    "imzml": ("msi2he_jax/msi/imzml.py", _OF_IMZML),
+    "imzml_index": ("msi2he_jax/msi/imzml_index.py", _OF_IMZML),
+    "imzml_arrays": ("msi2he_jax/msi/imzml_arrays.py", _OF_IMZML),
 }
 OTHER = {
     ast.Eq: ast.NotEq,
@@ -50,7 +72,6 @@ OTHER = {
     ast.BitOr: ast.BitAnd,
     ast.BitXor: ast.BitOr,
 }
-LIMIT_S = 120
 
 
 def mutants(source: str) -> Iterator[tuple[int, str, str]]:
@@ -113,7 +134,7 @@ def _apply(kind: str, node: ast.AST) -> None:
         node._fields = ()
 
 
-def _survives(folder: pathlib.Path, tests: list[str]) -> bool:
+def _survives(folder: pathlib.Path, tests: list[str], limit_s: float) -> bool:
     """Whether all tests pass in the copy."""
 
     def run() -> int:
@@ -125,24 +146,24 @@ def _survives(folder: pathlib.Path, tests: list[str]) -> bool:
         return int(pytest.main([*tests, *quiet]))
 
     try:
-        return rounds.run(run, folder / "log", LIMIT_S) == 0
+        return rounds.run(run, folder / "log", limit_s) == 0
     except TimeoutError:
         return False
 
 
-def score(name: str, folder: pathlib.Path, most: int | None) -> dict:
+def score(name: str, folder: pathlib.Path, most: int | None, limit_s: float) -> dict:
     """Tests the mutants of a module; returns how many were found and which were not."""
     path, tests = MODULES[name]
     place, survivors = folder / path, []
     source = place.read_text()
     place.write_text(ast.unparse(ast.parse(source)))
-    if not _survives(folder, tests):
+    if not _survives(folder, tests, limit_s):
         raise RuntimeError((folder / "log").read_text()[-3000:])
     every = list(mutants(source))
     drawn = every if most is None else random.Random(0).sample(every, min(most, len(every)))
     for line, what, text in drawn:
         place.write_text(text)
-        if _survives(folder, tests):
+        if _survives(folder, tests, limit_s):
             survivors.append(f"line {line}: {what}")
             print(f"{path}:{line}: survives: {what}", file=sys.stderr, flush=True)
     place.write_text(source)
@@ -161,13 +182,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[*MODULES, []], default=[])
     parser.add_argument("--most", type=int)
+    parser.add_argument("--limit_s", type=float, default=120.0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = pathlib.Path(place)
         for name in ("msi2he_jax", "tests", "configs"):
             shutil.copytree(ROOT / name, folder / name)
         shutil.copy(ROOT / "setup.cfg", folder)
-        found = {name: score(name, folder, options.most) for name in options.names or MODULES}
+        limits = options.most, options.limit_s
+        found = {name: score(name, folder, *limits) for name in options.names or MODULES}
     print(json.dumps(found, indent=1))
     return 0
 

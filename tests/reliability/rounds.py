@@ -36,6 +36,9 @@ def load() -> None:
         importlib.import_module(name)
 
 
+HANGS_S = 1800.0  # A computer that is busy with other work makes rounds slow, too.
+
+
 def start(action: Callable[[], int | None], log: pathlib.Path) -> int:
     """Forks a child that does `action`, its output in `log`; returns its process id."""
     sys.stdout.flush()
@@ -58,7 +61,7 @@ def start(action: Callable[[], int | None], log: pathlib.Path) -> int:
         os._exit(code)
 
 
-def wait(child: int, limit_s: float = 300) -> int:
+def wait(child: int, limit_s: float = HANGS_S) -> int:
     """Returns the exit code of a child, or minus the signal that ended it; kills it at the limit.
 
     Raises:
@@ -75,7 +78,7 @@ def wait(child: int, limit_s: float = 300) -> int:
     raise TimeoutError(f"no end after {limit_s:g} s")
 
 
-def run(action: Callable[[], int | None], log: pathlib.Path, limit_s: float = 300) -> int:
+def run(action: Callable[[], int | None], log: pathlib.Path, limit_s: float = HANGS_S) -> int:
     """Does `action` in a child; returns its exit code."""
     return wait(start(action, log), limit_s)
 

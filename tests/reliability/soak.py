@@ -15,9 +15,21 @@ WARM_UP = 0.5  # Part of the run after which memory is watched.
 
 
 def campaign(count: int, seed: int, folder: pathlib.Path) -> dict:
-    """Trains for `count` steps and measures every 50; a fault is what grows."""
+    """Trains for `count` steps on data in memory and measures every 50; a fault is what grows."""
+    return _soak(count, folder, "device")
+
+
+def streamed(count: int, seed: int, folder: pathlib.Path) -> dict:
+    """Trains for `count` steps on data streamed from their shards."""
+    return _soak(count, folder, "stream")
+
+
+def _soak(count: int, folder: pathlib.Path, loader: str) -> dict:
     rounds.load()
     config = rounds.prepare(folder, **_every(count))
+    settings = json.loads(config.read_text())
+    settings["data"]["loader"] = loader
+    config.write_text(json.dumps(settings))
     log, told = folder / "log", folder / "told.json"
     if rounds.run(lambda: _watched(folder / "run", config, told), log, limit_s=3600):
         raise RuntimeError(log.read_text())
@@ -34,6 +46,7 @@ def campaign(count: int, seed: int, folder: pathlib.Path) -> dict:
     faults += [f"{seen['compiled']} compilations"] if seen["compiled"] != 1 else []
     return {
         "steps": count,
+        "loader": loader,
         "rss_mb": {
             s["step"]: round(s["rss_mb"], 1) for s in seen["samples"] if s["step"] % 500 == 0
         },

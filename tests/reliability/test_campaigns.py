@@ -1,5 +1,6 @@
 """Each campaign, a few rounds of it: what docs/reliability.md tells of is run by hand in full."""
 
+import importlib
 import json
 import pathlib
 import shutil
@@ -9,6 +10,15 @@ import sys
 import pytest
 
 CAMPAIGNS = pathlib.Path(__file__).with_name("campaigns.py")
+
+
+def test_the_page_is_what_its_promises_and_figures_write():
+    """An edit of the page alone would be lost with the next figures."""
+    docs = CAMPAIGNS.parents[2] / "docs"
+    page = importlib.import_module("tests.reliability.promises").page
+    known = json.loads((docs / "reliability.json").read_text())
+    assert (docs / "reliability.md").read_text() == page(known)
+    assert all(f"`{name}`" in page(known) for name in known)
 
 
 def campaign(name: str, count: int) -> dict:
@@ -43,6 +53,12 @@ def test_kill_build():
 
 
 @pytest.mark.slow
+def test_locks():
+    result = campaign("locks", 2)
+    assert result["equal data"] == result["equal weights"] == 1 and not result["left"]
+
+
+@pytest.mark.slow
 def test_signals():
     assert campaign("signals", 2)["stops"] == 2
 
@@ -52,3 +68,9 @@ def test_signals():
 def test_full_disk():
     result = campaign("full_disk", 2)
     assert min(result[part]["writes"] for part in ("training", "build")) > 20
+
+
+@pytest.mark.slow
+def test_json_types():
+    result = campaign("json_types", 30)
+    assert result["cases"] > 200 and result["refused"] > 50

@@ -76,11 +76,16 @@ def provenance(simulated=True):
             "height": [float(count - i) for i in range(count)],
         },
         "axis": {"kind": "ppm", "step": 10.0, "bins": 1000, "mz_min": 100.0, "mz_max": 200.0},
-        "spectra": {"spectrum_type": "profile", "polarity": "negative", "summed": 999},
-        "scaling": {"transform": "sqrt", "percentile": 99.5, "statistics": "train"},
+        "spectra": {"spectrum_type": "profile", "polarity": "negative", "discrete": False},
+        "scaling": {
+            "transform": "sqrt",
+            "percentile": 99.5,
+            "statistics": "train",
+            "scale": [1.0] * count,
+        },
         "preset": "recommended",
         "view": "pca",
-        "doubts": ["a line step is odd"],
+        "warnings": ["a line step is odd"],
         "skipped": [{"sample_id": "s9", "why": "no landmarks"}],
         "samples": [
             {

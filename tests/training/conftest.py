@@ -80,18 +80,11 @@ def config(data_dir):
 
 
 @pytest.fixture
-def stored(config, tmp_path, monkeypatch):
+def stored(config, tmp_path, monkeypatch, make_provenance):
     """The tiny configuration on pairs that are on the disk."""
     monkeypatch.undo()
-    mz = list(np.arange(CHANNELS) + 100.0)
-    provenance = {
-        "format": "msi2he_jax pairs 1",
-        **{name: {} for name in ("axis", "rebin", "grid")},
-        "peaks": {name: mz for name in ("mz", "lower", "upper", "height")},
-        "normalization": "none",
-        "scaling": {"transform": "none", "scale": [1.0] * CHANNELS},
-        "pad_value": 255,
-    }
+    provenance = make_provenance(CHANNELS)
+    provenance["scaling"] = {"transform": "none", "scale": [1.0] * CHANNELS}
     splits = {"train": tiny_arrays(6, 0), "validation": tiny_arrays(2, 1)}
     examples = {name: lambda data=data: list(_examples(data)) for name, data in splits.items()}
     write_dataset(tmp_path / "stored", examples, provenance)

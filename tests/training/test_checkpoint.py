@@ -8,7 +8,7 @@ import pytest
 
 from msi2he_jax.config import default_config
 from msi2he_jax.errors import InputError
-from msi2he_jax.training import checkpoint
+from msi2he_jax.training import checkpoint, same_run
 from msi2he_jax.training.state import Network, TrainState
 
 SGD = optax.sgd(1.0)
@@ -105,10 +105,10 @@ def test_another_configuration_is_refused_in_one_line(tmp_path):
     config = default_config()
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
     config.train.steps += 1  # more of the same run
-    checkpoint.check_same_run(tmp_path, config)
+    same_run.check_same_run(tmp_path, config)
     config.optimizer.learning_rate = 0.5
     with pytest.raises(InputError, match=r"optimizer\.learning_rate: is 0\.0002 .* 0\.5 was"):
-        checkpoint.check_same_run(tmp_path, config)
+        same_run.check_same_run(tmp_path, config)
 
 
 def test_restore_generator_says_what_is_missing(tmp_path):
@@ -123,3 +123,17 @@ def test_restore_generator_says_what_is_missing(tmp_path):
         checkpoint.restore_generator(tmp_path, "best")
     with pytest.raises(InputError, match="expected best or latest"):
         checkpoint.restore_generator(tmp_path, "newest")
+
+
+def test_a_step_that_was_not_finished_is_none(tmp_path):
+    latest = tmp_path / "checkpoints" / "latest"
+    (latest / "100.orbax-checkpoint-tmp-1").mkdir(parents=True)
+    assert not checkpoint.has_steps(tmp_path) and not checkpoint.has_steps(tmp_path, "best")
+    (latest / "100").mkdir()
+    assert checkpoint.has_steps(tmp_path)
+
+
+def test_paths_in_an_error_keep_their_slashes(tmp_path):
+    error = OSError(f"{tmp_path}/a/b: full")
+    assert checkpoint._first_line(error) == f"{tmp_path}/a/b: full"
+    assert checkpoint._first_line(error, tmp_path) == "a/b: full"

@@ -12,7 +12,7 @@ import pytest
 from msi2he_jax.config import default_config
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import HASHES
-from msi2he_jax.training import checkpoint
+from msi2he_jax.training import checkpoint, same_run
 from msi2he_jax.training.state import Network, TrainState
 
 SGD = optax.sgd(1.0)
@@ -123,9 +123,9 @@ def test_other_data_are_refused(tmp_path):
         (tmp_path / name / "provenance.json").write_text(json.dumps({"content_sha256": content}))
     (tmp_path / "run" / "config.json").write_text(json.dumps(config.to_dict()))
     with pytest.raises(InputError, match="not the data of the run that is there"):
-        checkpoint.check_same_run(tmp_path / "run", config)
+        same_run.check_same_run(tmp_path / "run", config)
     (tmp_path / "data" / "provenance.json").write_text(json.dumps({"content_sha256": "a"}))
-    checkpoint.check_same_run(tmp_path / "run", config)
+    same_run.check_same_run(tmp_path / "run", config)
 
 
 def test_another_width_is_named(tmp_path):

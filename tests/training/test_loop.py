@@ -10,7 +10,9 @@ import pytest
 
 from msi2he_jax.data import loader
 from msi2he_jax.errors import InputError
+from msi2he_jax.metrics import evaluation
 from msi2he_jax.training import checkpoint, loop
+from msi2he_jax.training.evaluation import LOWER_IS_BETTER, make_evaluator
 from msi2he_jax.training.interrupt import stop_requests
 
 
@@ -59,8 +61,10 @@ def test_a_run_s_folder(unet, tmp_path):
     assert [path.name for path in (run / "images").iterdir()] == ["step_00000008.png"]
     scores = _lines(run, "validation")
     assert [line["step"] for line in scores] == [4, 8]
-    assert {"ssim", "ssim_masked", "mae", "mae_masked"} <= set(scores[0])
-    assert outcome.best == max(line["ssim_masked"] for line in scores)
+    names = {*evaluation.PAPER_NAMES, *evaluation.TISSUE_NAMES} - {"ms_ssim"}
+    assert names <= set(scores[0])
+    values = [line[unet.train.best_metric] for line in scores]
+    assert outcome.best == (min if unet.train.best_metric in LOWER_IS_BETTER else max)(values)
     assert _lines(run, "train")[0]["images_per_s"] > 0
     (compiled,) = _lines(run, "compile")
     assert outcome.compile_s > 0 and min(compiled["planned_gib"], compiled["xla_gflop"]) > 0
@@ -120,7 +124,49 @@ def test_patience(unet, tmp_path):
     assert loop.train_and_evaluate(unet, tmp_path / "run").reason == "already finished"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_patience_counts_from_where_the_rate_falls(unet, tmp_path):
+    """8 steps are 3 epochs of 3: the rate falls from the second epoch, step 3, on."""
+    unet.optimizer.update({"learning_rate": 1e-12, "schedule": "linear", "decay_from": 0.67})
+    unet.train.update({"eval_every": 1, "patience": 2, "checkpoint_every": 100, "image_every": 100})
+    outcome = loop.train_and_evaluate(unet, tmp_path / "run")
+    assert (outcome.reason, outcome.step) == ("no better score", 5)
+
+
+def test_validation_scores_the_averaged_generator(config, tmp_path):
+    """By a rate at which the average lags far behind: the score kept is that of the average."""
+    config.optimizer.learning_rate, config.ema, config.model.dropout = 0.05, 0.9, 0.0
+    config.train.update({"steps": 4, "eval_every": 4})
+    outcome = loop.train_and_evaluate(config, tmp_path / "run")
+    found = checkpoint.restore_generator(tmp_path / "run", "best")
+    arrays = loader.load_arrays.splits["validation"].device_dict()
+    evaluate = make_evaluator(config, found.graph)
+    (line,) = _lines(tmp_path / "run", "validation")
+    saved = _weights(tmp_path / "run").arrays
+    scores = {}
+    for kind in ("average", "generator"):
+        leaves = [saved[name] for name in saved if name.startswith(f"{kind}.params")]
+        params = jax.tree.unflatten(jax.tree.structure(found.params), leaves)
+        stats = [saved[name] for name in saved if name.startswith(f"{kind}.stats")]
+        stats = jax.tree.unflatten(jax.tree.structure(found.stats), stats)
+        scores[kind] = float(evaluate(params, stats, arrays)[0]["mae_masked"].mean())
+    assert abs(scores["average"] - scores["generator"]) > 2e-4
+    assert line["mae_masked"] == pytest.approx(scores["average"], abs=1e-5)
+    assert outcome.best == pytest.approx(line[config.train.best_metric])
+
+
+@pytest.mark.parametrize("name", ["mae_masked", "mi_corrected_nats", "stain_h_correlation"])
+def test_the_best_checkpoint_is_the_best_by_the_score_that_chooses(unet, tmp_path, name):
+    unet.train.update({"best_metric": name, "eval_every": 2, "checkpoint_every": 8})
+    unet.optimizer.learning_rate = 0.05
+    outcome = loop.train_and_evaluate(unet, tmp_path / "run")
+    lines = _lines(tmp_path / "run", "validation")
+    best = (min if name in LOWER_IS_BETTER else max)(lines, key=lambda line: line[name])
+    assert outcome.best == best[name]
+    assert checkpoint.restore_generator(tmp_path / "run", "best").step == best["step"]
+
+
+@pytest.mark.usefixtures("heeding_hangup")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_stops(unet, tmp_path, number):
     def progress(step, values):
         if step == 2:
@@ -133,6 +179,22 @@ def test_a_signal_saves_and_stops(unet, tmp_path, number):
     assert (outcome.reason, outcome.signal, outcome.step) == ("signal", number, 2)
     assert _weights(tmp_path / "run").step == 2
     assert signal.getsignal(number) == before
+
+
+def test_a_second_one_in_the_same_folder_is_refused(unet, tmp_path):
+    """In the middle of the first, which goes on as if nothing had been."""
+    said = []
+
+    def progress(step, values):
+        if not said:
+            with pytest.raises(InputError) as caught:
+                loop.train_and_evaluate(unet, tmp_path / "run")
+            said.append(str(caught.value))
+
+    outcome = loop.train_and_evaluate(unet, tmp_path / "run", report=loop.Report(progress=progress))
+    assert outcome.reason == "finished" and _weights(tmp_path / "run").step == unet.train.steps
+    assert "run: another train is at work there, process" in said[0]
+    assert not [path.name for path in (tmp_path / "run").rglob("*lock*")]
 
 
 def test_losses_that_stay_infinite_end_the_run(unet, data_dir, tmp_path):
@@ -183,11 +245,8 @@ def test_absent_data_name_the_commands(unet, tmp_path):
     unet.data.dir = str(tmp_path / "nothing")
     with pytest.raises(InputError) as caught:
         loop.train_and_evaluate(unet, tmp_path / "run")
-    assert "msi2he_jax.simulate" in str(caught.value)
-    assert (
-        f"msi2he_jax.preprocess --manifest=data/cohort/manifest.csv --out={unet.data.dir}"
-        in str(caught.value)
-    )
+    own = f"msi2he preprocess --manifest=YOUR_MANIFEST.csv --out={unet.data.dir}"
+    assert 0 < str(caught.value).index(own) < str(caught.value).index("msi2he simulate --out=")
     assert not (tmp_path / "run").exists()
 
 

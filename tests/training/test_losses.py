@@ -66,7 +66,7 @@ def test_gradient_penalty_of_a_linear_judge():
     def judge(x):
         return jnp.mean(x, axis=(1, 2, 3), keepdims=True)
 
-    value = losses.gradient_penalty(judge, image, image, jax.random.key(0))
+    value = losses.gradient_penalty(judge, image, image, jax.random.split(jax.random.key(0), 2))
     np.testing.assert_allclose(value, (12**-0.5 - 1) ** 2, rtol=1e-5)
 
 

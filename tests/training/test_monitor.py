@@ -17,7 +17,8 @@ def test_lines_events_and_images(tmp_path):
     expected = {"step": 2, "split": "train", "reconstruction": 0.5, "discriminator": None}
     assert _lines(tmp_path) == [expected]
     assert list((tmp_path / "events").glob("events.*"))
-    assert Image.open(tmp_path / "images" / "step_00000002.png").size == (6, 4)
+    with Image.open(tmp_path / "images" / "step_00000002.png") as picture:
+        assert picture.size == (6, 4)
 
 
 def test_a_resumed_run_repeats_no_step(tmp_path):
@@ -25,7 +26,7 @@ def test_a_resumed_run_repeats_no_step(tmp_path):
         for step in (2, 4, 6):
             writer.write(step, "train", {"x": step})
     with (tmp_path / "metrics.jsonl").open("a") as handle:
-        handle.write('{"step": 8, "spl')  # cut short by a crash
+        handle.write("[" * 10_000 + '\n{"step": 8, "spl')  # cut short by a crash
     with monitor.Monitor(tmp_path, 4) as writer:
         writer.write(6, "train", {"x": 60})
     assert [(line["step"], line["x"]) for line in _lines(tmp_path)] == [(2, 2), (4, 4), (6, 60)]

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from msi2he_jax.config import default_config
-from msi2he_jax.training.optimizer import adam, make_optimizer, make_schedule
+from msi2he_jax.training.optimizer import adam, decay_begins, make_optimizer, make_schedule
 
 
 def _rates(form, steps=200, steps_per_epoch=1):
@@ -70,8 +70,36 @@ def test_adam_is_optax_adam():
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), ours[1], theirs[1][0])
 
 
+def test_weight_decay_is_that_of_optax_adamw():
+    rate = lambda step: 0.1 / (1 + step)  # noqa: E731
+    ours = _walk(adam(rate, b1=0.5, b2=0.999, eps=1e-8, weight_decay=0.3), [True] * 5)[0]
+    theirs = optax.with_extra_args_support(optax.adamw(rate, b1=0.5, weight_decay=0.3))
+    theirs = _walk(theirs, [True] * 5)[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours, theirs)
+    settings = default_config().optimizer
+    settings.weight_decay, schedule = 0.3, {"steps": 2, "steps_per_epoch": 1}
+    made = make_optimizer(settings, learning_rate=0.1, **schedule)
+    expected = optax.with_extra_args_support(optax.adamw(0.1, b1=0.5, weight_decay=0.3))
+    one, other = _walk(made, [True] * 3)[0], _walk(expected, [True] * 3)[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, other)
+
+
 def test_a_step_left_out_leaves_no_trace():
     optimizer = adam(lambda step: 0.1, b1=0.9, b2=0.99, eps=1e-8)
     before = _walk(optimizer, [True, True])
     after = _walk(optimizer, [True, True, jnp.asarray(False), False])
     jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+@pytest.mark.parametrize("form", ["exact", "fixed"])
+@pytest.mark.parametrize(("steps", "per_epoch"), [(40, 4), (15_600, 78), (3, 2)])
+def test_the_decay_begins_where_the_rate_first_falls(form, steps, per_epoch):
+    config = default_config().optimizer
+    config.schedule, config.schedule_form = "linear", form
+    length = {"steps": steps, "steps_per_epoch": per_epoch}
+    rate = make_schedule(config, **length, learning_rate=1.0)
+    begins = decay_begins(config, **length)
+    assert begins == 0 or rate(begins - 1) == 1.0
+    assert rate(begins) < 1.0
+    config.schedule = "constant"
+    assert decay_begins(config, **length) == 0

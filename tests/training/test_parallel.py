@@ -25,8 +25,11 @@ keeper = optax.GradientTransformation(
 )
 config = default_config()
 config.model.update({"name": "unet_ronneberger", "depth": 1, "features": 2, "in_channels": 3,
-                     "upsample": "resize", "dropout": 0.0})
+                     "upsample": "resize", "dropout": 0.5})
 config.discriminator.update({"features": 2, "n_layers": 1})
+# All that draws: dropout, what the discriminator sees, the place of the penalty.
+config.diffaugment.update({"color": 1.0, "translation": 0.125, "cutout": 0.25})
+config.loss.gan = "wgangp"
 rng = np.random.default_rng(0)
 arrays = {name: rng.random((8, 8, 8, 3), np.float32) for name in ("msi", "image")}
 
@@ -59,8 +62,10 @@ for mode in ("jit", "pmap"):
 """
 
 ALONE = """
-# With statistics of their own, devices give the mean of what each finds alone.
-config.statistics = "device"
+# With statistics of their own, devices give the mean of what each finds alone; without draws, which
+# follow an example's place in the batch.
+config.statistics, config.model.dropout, config.loss.gan = "device", 0.0, "vanilla"
+config.diffaugment.update({"color": 0.0, "translation": 0.0, "cutout": 0.0})
 one = parallel.Parallel("jit", tuple(jax.devices()[:1]))
 alone = [gradients(one, {name: x[k : k + 1] for name, x in arrays.items()}) for k in range(8)]
 shared = gradients(parallel.choose_devices("pmap", 8))
@@ -71,7 +76,7 @@ print("device agrees")
 
 
 def test_gradients_and_statistics_on_eight_devices_are_those_of_one():
-    """jit and pmap alike; batch statistics are those of the whole batch in both."""
+    """jit and pmap alike, with dropout and all else that draws; statistics of the whole batch."""
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     environment["JAX_PLATFORMS"] = "cpu"
     cache = {

@@ -1,6 +1,7 @@
 """What configuration and data make together: sizes, epochs, weights, and runs with every option."""
 
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -98,3 +99,56 @@ def test_examples_weigh_as_their_tissue(config, data_dir):
     np.testing.assert_allclose(placed["weight"], np.repeat([2 / 3, 4 / 3], 3), rtol=1e-6)
     drawn = preparation.sampler(config)(jax.tree.map(np.asarray, placed), 0, 0)
     np.testing.assert_array_equal(drawn["weight"], placed["weight"][np.asarray(drawn["index"])])
+
+
+@pytest.mark.parametrize(("asked", "number"), [("black", 255), ("white", 0)])
+def test_another_padding_than_the_data_have_is_refused(stored, monkeypatch, asked, number):
+    """In one line that names both, and before a device is touched."""
+
+    def touched(*_):
+        raise AssertionError("a device was touched")
+
+    path = pathlib.Path(stored.data.dir) / "provenance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_value": number}))
+    monkeypatch.setattr(preparation, "memory_for_data", touched)
+    stored.data.padding = asked
+    other = "white" if asked == "black" else "black"
+    with pytest.raises(InputError, match=f"is {asked}, but preprocess padded these data {other}"):
+        preparation.open_data(stored, print)
+    stored.data.padding = other
+    with pytest.raises(AssertionError, match="touched"):
+        preparation.open_data(stored, print)
+
+
+@pytest.mark.parametrize("number", [255, 0])
+def test_what_the_loader_adds_has_the_padding_of_the_data(stored, number):
+    path = pathlib.Path(stored.data.dir) / "provenance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_value": number}))
+    path.with_name("SHA256SUMS").unlink()  # of the provenance as it was
+    stored.model.depth = 5  # a multiple of 32 px; the pairs have 16
+    for loading in ("device", "stream"):
+        stored.data.loader = loading
+        data, validation = preparation.open_data(stored, lambda line: None)
+        assert data.pad_value == validation.pad_value == number
+        first = data.histology[0] if loading == "device" else data.example(0)["histology"]
+        assert (first[16:] == number).all() and (first[:, 16:] == number).all()
+        assert (validation.histology[:, 16:] == number).all()
+
+
+@pytest.mark.parametrize(
+    ("augment", "turned"), [("none", ()), ("mirror", ("x",)), ("flip", ("x", "y"))]
+)
+def test_what_augmentation_turns(config, augment, turned):
+    config.data.augment, config.train.batch_size = augment, 32
+    arrays = {k: np.repeat(v[:1], 6, axis=0) for k, v in _arrays(config).device_dict().items()}
+    images = np.asarray(preparation.sampler(config)(arrays, 0, 0)["msi"])
+    forms = {"": arrays["msi"][0], "x": arrays["msi"][0][:, ::-1], "y": arrays["msi"][0][::-1]}
+    forms["xy"] = forms["x"][::-1]
+    seen = {name for name, form in forms.items() if (images == form).all((1, 2, 3)).any()}
+    assert seen == {"", *turned, *(["xy"] if len(turned) == 2 else [])}
+
+
+def test_ms_ssim_may_choose_only_where_it_fits(config):
+    config.train.best_metric = "ms_ssim"
+    with pytest.raises(InputError, match="best_metric: is ms_ssim, which needs images of 176 px"):
+        preparation.complete_config(config, _arrays(config))

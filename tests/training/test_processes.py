@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from msi2he_jax import locking
 from msi2he_jax.errors import InputError
 from msi2he_jax.training import checkpoint, loop, parallel, processes
 from tests.training.test_parallel import PROGRAM
@@ -115,6 +116,51 @@ def test_two_processes_train_as_one_and_go_on(stored, tmp_path):
     stored.train.steps = 4
     loop.train_and_evaluate(stored, tmp_path / "one")
     np.testing.assert_allclose(_losses(tmp_path / "whole"), _losses(tmp_path / "one"), rtol=1e-3)
+
+
+SHARING = """
+import sys
+from msi2he_jax import cli, train
+from msi2he_jax.training import processes
+def run(values, args):
+    processes.join(args[0])
+    with train._ending_alone():
+        while True:
+            processes.any_signal(None)
+            print("together", flush=True)
+sys.exit(cli.verb(run, cli.new_flags(), "")())
+"""
+
+
+def test_a_process_that_is_killed_ends_the_first_in_one_line():
+    address = _address()
+    options = {"env": os.environ | {"JAX_PLATFORMS": "cpu"}, "stderr": -1, "stdout": -1}
+    first, second = (
+        subprocess.Popen([sys.executable, "-c", SHARING, f"{address},2,{index}"], **options)
+        for index in (0, 1)
+    )
+    with first, second:
+        while b"together" not in first.stdout.readline():
+            assert first.poll() is None
+        second.kill()
+        said = first.communicate(timeout=60)[1].decode()
+    assert first.returncode == 2, said
+    assert said == (
+        "error: --coordinator: another process of this run was lost (the same command continues "
+        "from the last checkpoint)\n"
+    )
+
+
+def test_what_only_one_process_can_hold_is_refused_in_all(tmp_path, monkeypatch):
+    taken = locking.held(tmp_path, "train", inside=True)
+    again = processes.entered_by_first(locking.held(tmp_path, "train", inside=True))
+    with taken, pytest.raises(InputError, match="another train is at work there"), again:
+        pass
+    monkeypatch.setattr(processes, "is_first", lambda: False)
+    monkeypatch.setattr(processes, "of_first", lambda _: np.int32(1))
+    elsewhere = processes.entered_by_first(contextlib.nullcontext())
+    with pytest.raises(InputError, match="the first process ended"), elsewhere:
+        pass
 
 
 def test_a_signal_and_a_decision_are_those_of_all():

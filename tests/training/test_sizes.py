@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from msi2he_jax.data import loader
-from msi2he_jax.data.provenance import FORMAT, NEEDED
 from msi2he_jax.inference import load_model, synthesize_tiled
 from msi2he_jax.training import loop
 
@@ -35,12 +34,10 @@ def _resized(arrays: loader.Arrays, channels: int, shape: tuple[int, int]) -> lo
 @pytest.mark.parametrize(
     ("channels", "shape"), [(2, (96, 160)), (500, (96, 160)), (2, (1000, 700))]
 )
-def test_train_and_synthesize(config, data_dir, tmp_path, channels, shape):
+def test_train_and_synthesize(config, data_dir, tmp_path, make_provenance, channels, shape):
     splits = loader.load_arrays.splits
     splits |= {name: _resized(arrays, channels, shape) for name, arrays in splits.items()}
-    provenance = {name: {} for name in NEEDED} | {"format": FORMAT}
-    provenance["peaks"] = {name: [1.0] * channels for name in ("mz", "lower", "upper", "height")}
-    (data_dir / "provenance.json").write_text(json.dumps(provenance))
+    (data_dir / "provenance.json").write_text(json.dumps(make_provenance(channels)))
     config.data.augment = "none"
     config.model.norm = "none"
     config.train.update({"steps": 1, "steps_per_call": 1, "batch_size": 1, "image_every": 1})

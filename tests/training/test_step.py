@@ -166,13 +166,14 @@ def test_chunks_of_any_length_give_the_same_state(config, batch):
 
 @pytest.mark.parametrize("flow", [False, True])
 def test_parts_of_a_batch_give_the_whole_ones_step(config, flow):
-    """With norms per image, which cannot tell how a batch is cut."""
+    """With norms per image, which cannot tell how a batch is cut; dropout cannot either."""
     config.model.norm = config.discriminator.norm = "instance"
     config.flow.enabled = flow
     rng = np.random.default_rng(1)
     msi, image = rng.random((4, 16, 16, 4), np.float32), rng.random((4, 16, 16, 3), np.float32)
     batch = {"msi": msi, "image": 2 * image - 1}
     recipe, state = setup(config)
+    recipe = dataclasses.replace(recipe, dropout=True)
     whole, metrics = take(recipe, state, batch, jax.random.key(0))
     parts = dataclasses.replace(recipe, microbatches=2)
     cut, cut_metrics = take(parts, state, batch, jax.random.key(0))
