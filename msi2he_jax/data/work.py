@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import shutil
 import threading
@@ -282,7 +283,9 @@ def _packed(value: Any, arrays: list[np.ndarray]) -> Any:
         arrays.append(value)
         return {_ARRAY: f"arr_{len(arrays) - 1}"}
     if isinstance(value, np.generic):
-        return value.item()
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_FLOAT: repr(value)}
     if isinstance(value, dict):
         return {name: _packed(each, arrays) for name, each in value.items()}
     if isinstance(value, tuple):
@@ -297,6 +300,8 @@ def _unpacked(value: Any, arrays: Any) -> Any:
         return value
     if _ARRAY in value:
         return arrays[value[_ARRAY]]
+    if _FLOAT in value:
+        return float(value[_FLOAT])
     if _TUPLE in value:
         return tuple(_unpacked(each, arrays) for each in value[_TUPLE])
     return {name: _unpacked(each, arrays) for name, each in value.items()}

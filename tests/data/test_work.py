@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from msi2he_jax.data import work
@@ -77,6 +77,7 @@ RESULTS = st.recursive(
 
 @settings(max_examples=50, deadline=None)
 @given(RESULTS)
+@example((float("nan"), [-float("inf")], {"a": float("inf")}))
 def test_any_plain_result_survives(tmp_path_factory, result):
     folder = tmp_path_factory.mktemp("work")
     unit = work.make_unit("any", SAMPLES[0], [])

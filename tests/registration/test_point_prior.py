@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.registration import automatic, canvas, point_prior, transforms
+from msi2he_jax.registration import automatic, canvas, point_prior, similarity, transforms
 from msi2he_jax.registration.automatic import make_pair, register_cohort
 from msi2he_jax.registration.landmarks import Landmarks
 from msi2he_jax.registration.point_prior import PointPrior
@@ -110,7 +110,8 @@ def test_surer_points_weigh_more():
 def test_pairs_with_and_without_points_are_batched_apart():
     images = pair()
     held = images.holding(points(50.0))
-    assert automatic._batches([images, held, images, held], 8) == [[0, 2], [1, 3]]
+    levels = similarity.METRICS["mi"].levels
+    assert automatic._batches([images, held, images, held], 8, levels) == [[0, 2], [1, 3]]
     assert "points" not in images.points_on_canvas(64)  # the program without is the same as ever
 
 
