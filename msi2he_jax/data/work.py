@@ -36,7 +36,7 @@ from msi2he_jax.plain_json import json_text
 
 _NOT_CONTENT = ("split", "line")
 _UNITS = ("data.cohort", "coregistration.training_pairs")  # Where units' functions stand.
-_ARRAY, _TUPLE = "__array__", "__tuple__"
+_ARRAY, _TUPLE, _FLOAT = "__array__", "__tuple__", "__float__"
 _ONE_AT_A_TIME = threading.Lock()  # Thread limits and warnings are the whole process'.
 
 
@@ -284,7 +284,7 @@ def _packed(value: Any, arrays: list[np.ndarray]) -> Any:
         return {_ARRAY: f"arr_{len(arrays) - 1}"}
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):  # JSON has neither NaN nor infinity
         return {_FLOAT: repr(value)}
     if isinstance(value, dict):
         return {name: _packed(each, arrays) for name, each in value.items()}
