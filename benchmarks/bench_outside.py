@@ -131,8 +131,8 @@ def _row(
     row |= {"median_px": float(np.median(errors)), "p90_px": float(np.percentile(errors, 90))}
     row |= {"scale": float(np.sqrt(abs(area))), "mirrored_right": bool(area > 0)}
     if found is not None and found.search is not None:
-        search = found.search
-        row |= {"score": search.score, "gap": search.gap, "ambiguous": search.ambiguous}
+        row |= {"score": found.search.score, "gap": found.search.gap}
+        row |= found.verdict.as_row() | found.evidence.as_row()
     return row
 
 

@@ -1,7 +1,8 @@
 """What every verb's command line shares: flags, help, and one line per user error.
 
-Exit codes: 0 done, 1 a fault of the program, 2 a user's mistake (or a full disk), 75 stopped by
-SIGTERM, 129 by SIGHUP (the terminal was closed), 130 by Ctrl-C.
+Exit codes: 0 done, 1 a fault of the program, 2 a user's mistake (or a full disk), 3 done, but not
+as `register --require` asks, 75 stopped by SIGTERM, 129 by SIGHUP (the terminal was closed), 130 by
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from msi2he_jax import io_safety, progress
 from msi2he_jax.errors import InputError, one_line
 from msi2he_jax.training import interrupt
 
-DONE, USER_ERROR, TERMINATED, HUNG_UP, INTERRUPTED = 0, 2, 75, 129, 130
+DONE, USER_ERROR, UNMET, TERMINATED, HUNG_UP, INTERRUPTED = 0, 2, 3, 75, 129, 130
 _LIMITS = "limits."
 
 

@@ -128,8 +128,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "align",
     "landmarks",
-    "How pairs are aligned: by their landmarks; auto (two searches from different angles must "
-    "agree); or a folder that register wrote.",
+    "How pairs are aligned: by their landmarks; auto (all ions; what the verdict does not "
+    "call reliable is refused); or a folder that register wrote.",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer("workers", 1, "Processes that read files.", flag_values=FLAGS)

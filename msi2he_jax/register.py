@@ -8,10 +8,11 @@
 Writes DIR/SAMPLE/ (transform.json, its forms for ITK, elastix and OME-NGFF, tre.csv, the moving
 image, two overlays, uncertainty_um.npy and its picture, the slide on the MSI's frame; ion images
 on the slide with --ions, spectra per region with --annotations) and DIR/summary.csv and .json. The
-automatic method never sees a landmark; `eval` landmarks only ever score, and `fit` landmarks make
-the control-point affine printed beside. Where truth/SAMPLE/transform.json lies beside the manifest
-(simulate writes it), the error over all of the tissue is scored too. A section whose patient
-trained the generator is refused: what it synthesises there, it has learnt by heart.
+automatic method never sees a landmark, nor does the verdict (reliable, doubtful, not registrable;
+--require=reliable: exit code 3 where there is another). `eval` landmarks only score, `fit`
+landmarks make the control-point affine beside; truth/SAMPLE/transform.json beside the manifest
+(simulate writes it) scores all of the tissue. A section whose patient trained the generator is
+refused: what it synthesises there, it has learnt by heart.
 
 --init starts the search from a transform (transform.json, ITK .tfm, 3 x 3 numbers, landmarks.csv,
 or a folder with one of these per sample); --method=given takes it as it is. --points adds 2 to 4
@@ -33,12 +34,12 @@ from msi2he_jax import cli, progress
 from msi2he_jax.errors import InputError
 from msi2he_jax.register_flags import FILES, FLAGS, check, check_sections, parse_ions
 
-_NOT_OF_A_SECTION = {"out", "overwrite", "on_error", "samples", "split", *FILES}
+_NOT_OF_A_SECTION = {"out", "overwrite", "on_error", "require", "samples", "split", *FILES}
 _NOT_OF_A_SECTION |= {"manifest", "run", "which", "apply", "input", "to"}
 _NOT_OF_A_SECTION |= {"debug", "quiet", "help", "h"}
 
 
-def run(values: flags.FlagValues, args: list[str]) -> None:
+def run(values: flags.FlagValues, args: list[str]) -> int | None:
     """Registers every section asked for and writes what was found, or applies a transform."""
     cli.no_positional(args)
     if values.apply:
@@ -84,6 +85,8 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
     if skipped:
         print(f"skipped, see summary.json: {', '.join(each['sample_id'] for each in skipped)}")
     cli.print_written(values.out, names=[row["sample_id"] for row in rows])
+    met = not skipped and all(row["verdict"] == values.require for row in rows)
+    return cli.UNMET if values.require and not met else None
 
 
 def _leave_out(values: flags.FlagValues, skipped: list, sample, error: InputError) -> InputError:
@@ -183,17 +186,8 @@ def _options(values: flags.FlagValues, sample):
     from msi2he_jax.registration.landmarks import read_landmarks
     from msi2he_jax.registration.point_prior import point_prior
 
-    names = (
-        "method",
-        "metric",
-        "unknown_scale",
-        "scale_sd",
-        "deformable",
-        "stiffness",
-        "fit",
-        "outlier_um",
-    )
-    given = {name: values[name].value for name in (*names, "seed")}
+    names = ("method", "metric", "unknown_scale", "scale_sd", "deformable", "stiffness", "fit")
+    given = {name: values[name].value for name in (*names, "outlier_um", "seed")}
     files = {
         name: file_of_sample(Path(values[name].value), sample.sample_id, name)
         for name in ("init", "points", "via", "scan")

@@ -84,6 +84,13 @@ flags.DEFINE_string(
 flags.DEFINE_enum(
     "on_error", "raise", ["raise", "skip"], "At a section that cannot be read.", **_DEFINED
 )
+flags.DEFINE_enum(
+    "require",
+    None,
+    ["reliable"],
+    "Exit code 3 where the verdict on any section is another; all is written all the same.",
+    **_DEFINED,
+)
 flags.DEFINE_string("apply", None, "Transform to move --input by.", **_DEFINED)
 flags.DEFINE_string("input", None, "Image, points CSV or GeoJSON to move.", **_DEFINED)
 flags.DEFINE_enum("to", None, ["msi", "histology"], "Frame to move --input into.", **_DEFINED)

@@ -83,8 +83,11 @@ def test_all_ions_move_where_no_run_is_named(place, tmp_path):
     assert (summary["moving"], summary["success_rate"]) == ("ions", 1.0)
     for sample in summary["samples"]:
         assert sample["truth_tre_median_msi_px"] < 0.5
-        assert sample["gap"] > 0.06 and sample["ambiguous"] is False
-        found = read_transform(tmp_path / "ions" / sample["sample_id"] / "transform.json")
+        assert sample["gap"] > 0.06 and sample["verdict"] == "reliable"
+        path = tmp_path / "ions" / sample["sample_id"] / "transform.json"
+        content = json.loads(path.read_text())
+        assert (content["verdict"], content["reason"]) == ("reliable", "")
+        found = read_transform(path)
         assert found.method == "automatic explained of ions"
 
 

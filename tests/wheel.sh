@@ -2,6 +2,7 @@
 # Builds the wheel, installs it in a fresh environment and runs the whole line in an empty folder.
 # usage: tests/wheel.sh PYTHON    (python3.11, python3.12, python3.13; `make matrix` runs all three)
 set -euo pipefail
+unset PYTHONPATH  # else pip finds the checkout and installs nothing
 python=$1
 root=$(cd "$(dirname "$0")/.." && pwd)
 place=$(mktemp -d)

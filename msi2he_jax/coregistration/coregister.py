@@ -23,16 +23,18 @@ from msi2he_jax.registration.automatic import (
 )
 from msi2he_jax.registration.control_points import Fit
 from msi2he_jax.registration.deformable import DeformableResult, register_deformable
+from msi2he_jax.registration.evidence import Evidence, read_evidence
 from msi2he_jax.registration.export import TransformRecord
 from msi2he_jax.registration.point_prior import PointPrior
 from msi2he_jax.registration.scores import smoothness
 from msi2he_jax.registration.summary import sample_row
 from msi2he_jax.registration.transforms import Transform, decompose
 from msi2he_jax.registration.uncertainty import Uncertainty, estimate_uncertainty
+from msi2he_jax.registration.verdict import Verdict, verdict_of
 
 AUTOMATIC, CONTROL_POINTS, GIVEN = "automatic", "control-points", "given"
 METHODS = (AUTOMATIC, CONTROL_POINTS, GIVEN)
-_OF_SEARCH = ("score", "coarse_score", "runner_up", "gap", "ambiguous")
+_OF_SEARCH = ("score", "gap")
 _OF_FIELD = ("inverse_consistency_um", "kept_affine")
 
 
@@ -147,6 +149,18 @@ class Coregistered:
         return estimate_uncertainty(images, self.pair.in_images(self.transform))
 
     @functools.cached_property
+    def evidence(self) -> Evidence:
+        """What the images say of the affine; of a chain, those of the scan and the slide."""
+        if self.second:
+            return self.second.evidence
+        return read_evidence(self.pair.images, self.pair.in_images(self.transform).matrix)
+
+    @functools.cached_property
+    def verdict(self) -> Verdict:
+        """Whether to use the transform, and why not; see `registration.verdict`."""
+        return verdict_of(self.evidence)
+
+    @functools.cached_property
     def scores(self) -> dict[str, Any]:
         """Returns `score` on the section's own landmarks."""
         return self.score(scoring.known_points(self.pair))
@@ -164,8 +178,8 @@ class Coregistered:
 
         Returns:
             Target registration errors on `eval` landmarks (`tre_*`) and other points, as
-            `summary.sample_row` names them; what the transform does, what the search said of
-            itself, smoothness, the landmarks' fit, and `tissue_dice`.
+            `summary.sample_row` names them; the verdict and its evidence; what the transform does,
+            what the search said of itself, smoothness, the landmarks' fit, and `tissue_dice`.
         """
         known = scoring.candidates(self.pair, self.transform)
         found = {name: getattr(self.search, name) for name in _OF_SEARCH if self.search}
@@ -176,6 +190,8 @@ class Coregistered:
             found |= chain.as_row(self.options.via, self.second.uncertainty)
         return {
             **sample_row(scoring.score(self.pair, known, points), self.options.method),
+            **self.verdict.as_row(),
+            **self.evidence.as_row(),
             **decompose(self.transform.matrix),
             **found,
             **smoothness(self.transform),

@@ -23,8 +23,7 @@ from msi2he_jax.registration.control_points import scale_warnings
 from msi2he_jax.registration.export import JSON_NAME, TransformRecord, read_transform
 from msi2he_jax.registration.landmarks import read_landmarks
 from msi2he_jax.registration.transforms import Displacement, Transform
-
-MOST_DISAGREEMENT_PX = 2.0
+from msi2he_jax.registration.verdict import RELIABLE
 
 
 def align_cohort(
@@ -81,42 +80,30 @@ def _alignment(found: dict[str, Any]) -> TransformRecord:
 
 
 def align_automatically(sample: Sample, *, seed: int = 0) -> TransformRecord:
-    """Aligns a sample without its landmarks: a PCA view of its MSI against the slide.
+    """Aligns a sample without its landmarks: all ions against the slide.
 
-    Two searches from different starting angles must agree to 2 MSI pixels wherever was measured,
-    and no other pose may come close; what fails is an error, never a pair.
+    What the verdict does not call reliable is an error, never a pair.
 
     Args:
         sample: One sample. Landmarks, where it has any, only score the result.
         seed: Of the starting angles.
 
     Raises:
-        InputError: the alignment cannot be trusted, or a file is no good.
+        InputError: the alignment is not reliable, or a file is no good.
     """
     # Here, since every process of a pool would otherwise load jax for the landmarks of others.
     from msi2he_jax.coregistration.coregister import CoregisterOptions, coregister
 
-    moving = msi_picture("pca", sample, seed=seed)
-    pair = section_pair(sample, moving)
-    found = [coregister(pair, CoregisterOptions(seed=each)) for each in (seed, seed + 1)]
-    inner = moving.um_per_px * (np.argwhere(moving.measured) + 0.5)
-    first, second = (transforms.apply_affine(each.search.matrix, inner) for each in found)
-    apart_px = float(np.linalg.norm(first - second, axis=1).max() / moving.native_um.max())
-    _gate(sample, any(each.search.ambiguous for each in found), apart_px)
-    transform = found[0].transform
-    record = {"score": found[0].search.score, "disagreement_px": apart_px}
-    record |= _landmark_error(sample, transform) | _shape(transform.matrix)
-    return TransformRecord(transform, "automatic", record)
-
-
-def _gate(sample: Sample, ambiguous: bool, apart_px: float) -> None:
-    name, hint = f"sample {sample.sample_id}", "mark landmarks, or leave it out: --on_error=skip"
-    if apart_px > MOST_DISAGREEMENT_PX:
-        why = f"two automatic alignments differ by {apart_px:.1f} MSI pixels"
-        raise InputError(name, "--align", why, hint)
-    if ambiguous:
-        why = "another pose fits about as well as the one found automatically"
-        raise InputError(name, "--align", why, hint)
+    pair = section_pair(sample, msi_picture("ions", sample, seed=seed))
+    found = coregister(pair, CoregisterOptions(seed=seed))
+    verdict = found.verdict
+    if verdict.word != RELIABLE:
+        hint = "mark landmarks, or leave it out: --on_error=skip"
+        why = f"{verdict.word}: {verdict.reason}"
+        raise InputError(f"sample {sample.sample_id}", "--align", why, hint)
+    record = {"score": found.search.score, **verdict.as_row()}
+    record |= _landmark_error(sample, found.transform) | _shape(found.transform.matrix)
+    return TransformRecord(found.transform, found.method, record)
 
 
 def _landmark_error(sample: Sample, transform: Transform) -> dict[str, float]:

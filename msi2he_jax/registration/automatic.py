@@ -24,12 +24,6 @@ SEARCH_PX = 64
 # Where the pixel size is a guess: five scales from 1/1.25 to 1.25.
 UNKNOWN_SCALE = tuple(1.25 ** (k / 2) for k in (-2, -1, 0, 1, 2))
 
-
-# A rival pose this close to the winner's score means that the images hardly decide between them:
-# sound alignments left rivals at about half their score, the failures seen at nine tenths.
-AMBIGUOUS_MARGIN = 0.15
-RIVAL_ANGLE_DEG = 20.0
-RIVAL_SHIFT = 0.15
 # Standard deviation of the log of the ratio of pixel sizes: usually, and where it is a guess.
 SCALE_SD, UNKNOWN_SCALE_SD = 0.03, 0.2
 
@@ -111,9 +105,6 @@ class AffineResult:
         matrix: `[3, 3]` float64, moving to fixed, acting on (y, x, 1), um.
         score: Similarity of the winner after the last level (nats for `mi`), here and below less
             what `Pair.points` say against the pose.
-        coarse_score: Similarity of the winner after the first level.
-        runner_up: Similarity after the first level of the best pose that is a different one.
-        ambiguous: Whether the runner-up comes so close that the answer should be looked at.
         starts: One dict per refined pose: rotation_deg, mirrored, score.
         gap: How much less the best pose scores that is more than `rivals.FAR_PX` MSI pixels away,
             on the last level but one; None where all poses led to one.
@@ -121,9 +112,6 @@ class AffineResult:
 
     matrix: np.ndarray
     score: float
-    coarse_score: float
-    runner_up: float
-    ambiguous: bool
     starts: list[dict]
     gap: float | None = None
 
@@ -192,7 +180,7 @@ def register_affine(
             takes them.
 
     Returns:
-        The best affine with its score and rivals.
+        The best affine with its score; `verdict` says whether to use it.
 
     Raises:
         InputError: what `make_pair` and `register_cohort` refuse.
@@ -266,7 +254,7 @@ def _register_alike(pairs: list[Pair], metric: Similarity, seed: int, scales):
         found = refinement.refine(drawn, *entering, level.steps, level.rate, climbed)
         linears, shifts, scores = map(np.asarray, found)
         history.append((linears, shifts, scores))
-    return [_result([[x[i] for x in h] for h in history], pairs[i], metric) for i in range(count)]
+    return [_result([[x[i] for x in h] for h in history], pairs[i]) for i in range(count)]
 
 
 def _coarse(pairs: list[Pair], seed: int, scales, level: Level, searches):
@@ -323,31 +311,13 @@ def draw_pair(pair: Pair, n: int, blur_px: float = 0.4) -> dict[str, np.ndarray]
     return drawn | pair.points_on_canvas(n)
 
 
-def _result(history, pair: Pair, metric: Similarity) -> AffineResult:
-    linears, shifts, scores = history[0]
-    final_linear, final_shift, final_score = (x[0] for x in history[-1])
-    winner = np.argmin(
-        [
-            np.abs(a - final_linear).sum() + np.abs(b - final_shift).sum()
-            for a, b in zip(linears, shifts)
-        ]
-    )
-    others = [
-        float(s)
-        for a, b, s in zip(linears, shifts, scores)
-        if _differs(a, b, final_linear, final_shift)
-    ]
-    runner_up, coarse = max(others, default=0.0), float(scores[winner])
-    gap, ambiguous = rivals.gap(history, pair), runner_up > (1 - AMBIGUOUS_MARGIN) * coarse
-    if metric.least_gap is not None:
-        ambiguous = gap is not None and gap < metric.least_gap
+def _result(history, pair: Pair) -> AffineResult:
+    linears, _, scores = history[0]
+    linear, shift, score = (x[0] for x in history[-1])
     return AffineResult(
-        matrix=canvas.matrix_um(final_linear, final_shift, pair.moving, pair.fixed, pair.radius_um),
-        score=float(final_score),
-        coarse_score=coarse,
-        runner_up=runner_up,
-        gap=gap,
-        ambiguous=ambiguous,
+        matrix=canvas.matrix_um(linear, shift, pair.moving, pair.fixed, pair.radius_um),
+        score=float(score),
+        gap=rivals.gap(history, pair),
         starts=[_start(a, s) for a, s in zip(linears, scores)],
     )
 
@@ -359,14 +329,3 @@ def _start(linear, score) -> dict:
         "mirrored": said["mirrored"],
         "score": float(score),
     }
-
-
-def _differs(linear, shift, other_linear, other_shift) -> bool:
-    """Whether two poses are different answers, not two steps towards one."""
-    a, b = (transforms.decompose(transforms.from_parts(x, (0, 0))) for x in (linear, other_linear))
-    turn = abs((a["rotation_deg"] - b["rotation_deg"] + 180) % 360 - 180)
-    return (
-        a["mirrored"] != b["mirrored"]
-        or turn > RIVAL_ANGLE_DEG
-        or float(np.abs(shift - other_shift).max()) > RIVAL_SHIFT
-    )

@@ -158,3 +158,21 @@ def matrix_um(linear, shift, moving: Side, fixed: Side, radius_um: float) -> np.
     linear = np.asarray(linear, np.float64)
     offset = fixed.center_um + radius_um * np.asarray(shift, np.float64) - linear @ moving.center_um
     return transforms.from_parts(linear, offset)
+
+
+def pose(
+    matrix: np.ndarray, moving: Side, fixed: Side, radius_um: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turns micrometres into a canvas transform: the inverse of `matrix_um`.
+
+    Args:
+        matrix: `[3, 3]` float, moving to fixed, acting on (y, x, 1), um.
+        moving: The moving side.
+        fixed: The fixed side.
+        radius_um: Half the canvas width, um.
+
+    Returns:
+        linear `[2, 2]` and shift `[2]` (half widths), float64.
+    """
+    there = transforms.apply_affine(matrix, moving.center_um)
+    return np.asarray(matrix, np.float64)[:2, :2], (there - fixed.center_um) / radius_um

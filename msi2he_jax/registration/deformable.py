@@ -220,11 +220,7 @@ def _judge(metric: Similarity, coefficients, ready, slide):
     v = velocity.along_both(_nodes_basis(coefficients), coefficients)
     moved = velocity.exponential(v)
     where = velocity.along_both(velocity.linear_basis(n), moved).reshape(-1, 2)
-    where = measures.to_index(measures.grid(n) + where, n)
-    planes = measures.bilinear(slide, where)
-    values, mask = measures.unmultiplied(planes[:-1])
-    known = planes[-1].reshape(n, n)
-    score = metric.deformable(ready, values.reshape(-1, n, n), mask.reshape(n, n), known)
+    score = metric.deformable(ready, *measures.slide_at(slide, measures.grid(n) + where))
     return score, _roughness(v, moved)
 
 

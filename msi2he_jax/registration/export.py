@@ -137,6 +137,8 @@ def transform_json(record: TransformRecord) -> dict:
         "matrix": transforms.swap_xy(record.transform.matrix).tolist(),
         "displacement": None if record.transform.displacement is None else DISPLACEMENT_NAME,
         "method": record.method,
+        "verdict": record.scores.get("verdict"),
+        "reason": record.scores.get("reason"),
         "scores": json_ready(record.scores),
     } | ({"grids": grids} if grids else {})
 

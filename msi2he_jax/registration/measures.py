@@ -228,6 +228,22 @@ def bilinear(planes: jax.Array, index: jax.Array) -> jax.Array:
     return total.T
 
 
+def slide_at(slide: jax.Array, where: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Draws a slide at positions.
+
+    Args:
+        slide: `[D + 2, n, n]` float: values times mask, mask, and where there is any slide.
+        where: `[n * n, 2]` float (y, x), half widths.
+
+    Returns:
+        values `[D, n, n]`, mask `[n, n]` and known `[n, n]`, as `similarity.Similarity` takes them.
+    """
+    n = slide.shape[-1]
+    planes = bilinear(slide, to_index(where, n))
+    values, mask = unmultiplied(planes[:-1])
+    return values.reshape(-1, n, n), mask.reshape(n, n), planes[-1].reshape(n, n)
+
+
 def unmultiplied(planes: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Splits values times mask, then mask, into values and mask.
 

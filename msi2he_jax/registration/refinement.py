@@ -75,12 +75,8 @@ def _ascend(score, penalty, linear, shift, steps: int, rate: float):
 
 def _score(metric: Similarity, ready, slide, grid, linear, params) -> jax.Array:
     change, shift = params
-    n = slide.shape[-1]
     where = grid @ (linear @ (jnp.eye(2) + change)).T + shift[None]
-    planes = measures.bilinear(slide, measures.to_index(where, n))
-    values, mask = measures.unmultiplied(planes[:-1])
-    known = planes[-1].reshape(n, n)
-    return metric.affine(ready, values.reshape(-1, n, n), mask.reshape(n, n), known)
+    return metric.affine(ready, *measures.slide_at(slide, where))
 
 
 def _with_points(score, points, linear, params) -> jax.Array:

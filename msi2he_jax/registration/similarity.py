@@ -82,15 +82,13 @@ class Similarity:
             what depends on the MSI's C channels alone, or on the marginal of the whole slide.
         affine: Takes what `prepare` returned, the slide drawn on the MSI, `[D, n, n]` in [0, 1],
             its tissue, `[n, n]` in [0, 1], and where there is any slide, likewise; returns a
-            scalar. Larger is more alike; 0 where neither image tells of the other, since
-            `ambiguous` compares shares of it.
+            scalar. Larger is more alike.
         deformable: Likewise, for the deformable engine.
         search: What scores all shifts of an orientation, to find the poses to begin with, as many
             by each; empty: `MI_SEARCH` alone.
         levels: Of the affine search, coarse to fine.
         stiffness: Weight of the smoothness penalty that the deformable engine takes as usual.
         coarse: What the affine engine climbs on all levels but the last; None: this one.
-        least_gap: Below this `AffineResult.gap` a result is ambiguous; None: by shares of scores.
         prior: Whether scales and shear are held by what is known of them, see `refinement`.
     """
 
@@ -103,7 +101,6 @@ class Similarity:
     stiffness: float = 1.0
     coarse: Similarity | None = None
     prior: bool = False
-    least_gap: float | None = None
 
 
 def similarity_named(name: str) -> Similarity:
@@ -223,9 +220,6 @@ _EXPLAINED = {
         Level(96, 6, 40, 0.005, blur_px=0.5, apart_px=1.0),
     ),
     "prior": True,
-    # of 32 simulated sections (`--hardness=usual`, `hard`) 4 were wrong, at gaps of -0.03 to 0.05;
-    # of the 28 that were right one lay below it
-    "least_gap": 0.06,
     "stiffness": 24.0,
 }
 _BOTH = Similarity("", affine=_explained("both_explained"), **_EXPLAINED)

@@ -9,6 +9,7 @@ import numpy as np
 
 from msi2he_jax.io_safety import write_json
 from msi2he_jax.registration.scores import SUCCESS_MSI_PX, cohort_scores, failed
+from msi2he_jax.registration.verdict import RELIABLE, count_verdicts
 from msi2he_jax.tables import write_records, write_table
 
 # Landmarks are not marked more exactly: what is less is no difference.
@@ -69,8 +70,8 @@ def summarize(rows: list[dict], **facts) -> dict:
     Returns:
         `facts`, `median` (of the sections' values), `cohort` (by the definitions of ANHIR and
         ACROBAT, on held-out landmarks), `success_rate`, what counts as success, `failures` (worse
-        than the start), `cautions` (see there; with the section's name), and the rows as `samples`,
-        each with its `caution`.
+        than the start), `verdicts` (how many sections have each), `cautions` (see there; with the
+        section's name), and the rows as `samples`, each with its `caution`.
     """
     rows = [row | {"caution": "; ".join(cautions(row))} for row in rows]
     judged = [row["success"] for row in rows if row.get("success") is not None]
@@ -80,6 +81,7 @@ def summarize(rows: list[dict], **facts) -> dict:
         "sections": len(rows),
         "success_rate": float(np.mean(judged)) if judged else None,
         "failures": [row.get("sample_id") for row in rows if row.get("failed")],
+        "verdicts": count_verdicts(row.get("verdict") for row in rows),
         "cautions": [f"{row.get('sample_id')}: {each}" for row in rows for each in cautions(row)],
         "median": {name: _median(rows, name) for name in HEADLINES},
         "cohort": cohort_scores(rows),
@@ -91,17 +93,19 @@ def cautions(row: dict) -> list[str]:
     """Says why what was found for a section should not be taken as it is.
 
     Args:
-        row: From `sample_row`, with `msi_um_per_px`, `undetermined_share` and, of a deformable
-            step, `kept_affine`; what is absent is not looked at.
+        row: From `sample_row`, with `msi_um_per_px`, `verdict` and `reason`, and of a deformable
+            step `kept_affine` and `undetermined_share`; what is absent is not looked at.
 
     Returns:
         Sentences; none where nothing speaks against it.
     """
-    said = []
-    share, bent = row.get("undetermined_share"), row.get("kept_affine") is False
-    if (bent or row.get("method") == "automatic") and (share or 0.0) > NEARLY_EVERYWHERE:
-        what = "the deformable step" if bent else "the alignment"
-        said.append(f"{what} is undetermined in {share:.0%} of the tissue: do not use it")
+    said, verdict = [], row.get("verdict")
+    if verdict not in (None, RELIABLE):
+        said.append(f"{verdict}: {row['reason']}")
+    share = row.get("undetermined_share") or 0.0
+    if row.get("kept_affine") is False and share > NEARLY_EVERYWHERE:
+        words = f"undetermined in {share:.0%} of the tissue: do not use it"
+        said.append(f"the deformable step is {words}")
     for use, words in (("", "held-out landmarks"), ("truth_", "the simulator's truth")):
         found, points = (row.get(f"{by}{use}tre_median_um") for by in ("", "control_points_"))
         if None not in (found, points):
@@ -127,6 +131,8 @@ def summary_lines(summary: dict) -> list[str]:
     lines = [f"{summary['sections']} sections, {summary['method']} from {summary['moving']}"]
     if rate is not None:
         lines.append(f"success ({summary['success_means']}): {rate:.0%}")
+    counts = ", ".join(f"{count} {word}" for word, count in summary["verdicts"].items() if count)
+    lines += [f"verdict: {counts}"] if counts else []
     titles = {"": "found", "control_points_": "control points", "initial_": "centred only"}
     for on, words in (("", "held-out landmarks"), ("truth_", "simulator's truth, all tissue")):
         known = {title: median[f"{prefix}{on}tre_median_um"] for prefix, title in titles.items()}

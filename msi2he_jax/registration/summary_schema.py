@@ -12,7 +12,7 @@ from msi2he_jax.json_schema import BOOLEAN, NUMBER, TEXT, Maybe
 _ROW = {
     "sample_id": TEXT,
     "success?": Maybe(BOOLEAN),
-    "ambiguous?": Maybe(BOOLEAN),
+    "verdict?": Maybe(TEXT),
     "caution?": TEXT,
     **{
         f"{name}?": Maybe(NUMBER)

@@ -6,6 +6,7 @@ from typing import Any
 
 from msi2he_jax.histology import read_histology
 from msi2he_jax.json_schema import is_number
+from msi2he_jax.registration.verdict import count_verdicts
 from msi2he_jax.reporting import figures
 from msi2he_jax.reporting.html import (
     Markup,
@@ -67,9 +68,9 @@ def _words(registration: Registration) -> Markup:
     if known:
         means = summary.get("success_means") or "as register defines it"
         text += f"; success ({means}): {sum(known)} of {len(known)}"
-    doubtful = [s["sample_id"] for s in samples if s.get("ambiguous") is True]
-    if doubtful:
-        text += f"; another pose scored nearly as well for {', '.join(doubtful)}"
+    said = count_verdicts(s.get("verdict") for s in samples)
+    counts = ", ".join(f"{count} {word}" for word, count in said.items() if count)
+    text += f"; by their own images: {counts}" if counts else ""
     where = (
         "TRE is the target registration error on landmarks that no fit has seen; 'to the truth' is "
         "the error over all tissue against the simulator's own transform, where there is one. "
@@ -101,8 +102,9 @@ def _table(samples: list[dict[str, Any]]) -> Markup:
 
 
 def _result(sample: dict[str, Any]) -> str | None:
-    words = {True: "success", False: "failure"}.get(sample.get("success"))
-    return ", ".join(filter(None, [words, "caution" if sample.get("caution") else None])) or None
+    words = [{True: "success", False: "failure"}.get(sample.get("success")), sample.get("verdict")]
+    words += ["caution"] if sample.get("caution") else []
+    return ", ".join(filter(None, words)) or None
 
 
 def _plot(samples: list[dict[str, Any]]) -> Markup:

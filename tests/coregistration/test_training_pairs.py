@@ -10,9 +10,9 @@ from msi2he_jax.coregistration import training_pairs
 from msi2he_jax.data.builder import read_split
 from msi2he_jax.data.manifest import read_manifest
 from msi2he_jax.errors import InputError
-from msi2he_jax.registration import transforms
 from msi2he_jax.registration.automatic import AffineResult
 from msi2he_jax.registration.export import TransformRecord, read_transform, write_transform
+from msi2he_jax.registration.verdict import DOUBTFUL, NOT_REGISTRABLE, RELIABLE, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -50,28 +50,18 @@ def test_automatic_alignment_finds_the_truth(cohort):
     sample = read_manifest(cohort / "manifest.csv")[0]
     found = training_pairs.align_automatically(sample)
     assert _error_um(found.transform, _truth(cohort, sample)) < 100  # 2 MSI px of 50 um
-    assert found.scores["landmark_median_um"] < 100 and found.scores["disagreement_px"] < 2
+    assert found.scores["landmark_median_um"] < 100 and found.scores["verdict"] == RELIABLE
 
 
-@pytest.mark.parametrize(
-    ("second", "ambiguous", "why"),
-    [
-        (np.eye(3), True, "another pose fits about as well as the one found automatically"),
-        (
-            transforms.from_parts(np.eye(2), (200.0, 0.0)),
-            False,
-            "two automatic alignments differ by 4.0 MSI pixels",
-        ),
-    ],
-)
-def test_what_is_in_doubt_is_refused(cohort, monkeypatch, second, ambiguous, why):
-    results = iter([np.eye(3), second])
-
+@pytest.mark.parametrize("word", [DOUBTFUL, NOT_REGISTRABLE])
+def test_what_is_not_reliable_is_refused(cohort, monkeypatch, word):
     def register_cohort(*_, **__):
-        return [AffineResult(next(results), 1.0, 1.0, 0.0, ambiguous, [])]
+        return [AffineResult(np.eye(3), 1.0, [])]
 
-    monkeypatch.setattr("msi2he_jax.coregistration.coregister.register_cohort", register_cohort)
-    with pytest.raises(InputError, match=why):
+    where = "msi2he_jax.coregistration.coregister"
+    monkeypatch.setattr(f"{where}.register_cohort", register_cohort)
+    monkeypatch.setattr(f"{where}.verdict_of", lambda _: Verdict(word, "it drifts", 0.1))
+    with pytest.raises(InputError, match=f"--align: {word}: it drifts"):
         training_pairs.align_automatically(read_manifest(cohort / "manifest.csv")[0])
 
 

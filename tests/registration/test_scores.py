@@ -124,10 +124,8 @@ def _row(found, points, **more):
         ),
         (_row(0.0, 0.0, kept_affine=True, undetermined_share=0.97), ""),
         (_row(0.0, 0.0, kept_affine=False, undetermined_share=0.5), ""),
-        (
-            _row(0.0, 0.0, method="automatic", undetermined_share=1.0),
-            "the alignment is undetermined in 100% of the tissue: do not use it",
-        ),
+        (_row(0.0, 0.0, verdict="doubtful", reason="it drifts"), "doubtful: it drifts"),
+        (_row(0.0, 0.0, verdict="reliable", reason="", undetermined_share=1.0), ""),
     ],
 )
 def test_what_should_not_be_used_is_said_everywhere(row, said):

@@ -68,6 +68,8 @@ def _registration(folder):
         {"sample_id": "s1", "tre_median_um": 30.0, "tre_median_msi_px": 0.6, "success": True},
         {"sample_id": "../s2", "tre_median_um": None, "success": False},
     ]
+    for sample, verdict in zip(samples, ("reliable", "doubtful")):
+        sample["verdict"] = verdict
     samples[0]["caution"] = "worse than the control points: median TRE 30.0 instead of 9.0 um"
     summary = {"samples": samples, "moving": "synthetic", "cautions": ["s1: worse than the co..."]}
     (folder / "summary.json").write_text(json.dumps(summary))
@@ -172,7 +174,8 @@ def test_registration_is_listed_with_its_failures(full):
     text = Outline(full).text
     assert "success (as register defines it): 1 of 2" in text
     assert "Do not use as it is" in text and "s1: worse than the co..." in text
-    assert "success, caution" in text
+    assert "success, reliable, caution" in text and "failure, doubtful" in text
+    assert "by their own images: 1 reliable, 1 doubtful" in text
     assert full.count('alt="Checkerboard of') == 1
 
 

@@ -1,0 +1,70 @@
+"""What images say of an alignment: at the truth, away from it, and where nothing can be said."""
+
+import numpy as np
+import pytest
+
+from msi2he_jax.registration import canvas, transforms
+from msi2he_jax.registration.automatic import make_pair
+from msi2he_jax.registration.evidence import read_evidence
+from msi2he_jax.registration.verdict import RELIABLE, verdict_of
+from tests.registration.ion_sections import MATRIX, MSI_UM, SHAPE, SIZES, SLIDE_UM, pair_of, section
+
+MIDDLE = np.array(SHAPE) * MSI_UM / 2
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return pair_of(3)[0]
+
+
+@pytest.fixture(scope="module")
+def at_the_truth(pair):
+    return read_evidence(pair, MATRIX)
+
+
+def test_at_the_truth_all_speaks_for_it(at_the_truth):
+    assert at_the_truth.lead > 0.2 and at_the_truth.classes > 0.5
+    assert at_the_truth.drift_px < 0.5
+    assert verdict_of(at_the_truth).word == RELIABLE
+
+
+@pytest.mark.parametrize("shift_px", [2.0, 4.0])
+def test_a_shift_is_seen_as_drift(pair, shift_px):
+    """The details lie where the truth is, and say by how far the alignment is off."""
+    moved = transforms.compose(MATRIX, transforms.from_parts(np.eye(2), (0.0, shift_px * MSI_UM)))
+    found = read_evidence(pair, moved)
+    assert found.drift_px == pytest.approx(shift_px, abs=0.5)
+    assert verdict_of(found).word != RELIABLE
+
+
+def test_another_orientation_that_fits_better_is_seen(pair, at_the_truth):
+    turned = MATRIX @ transforms.rotation(180, center_from=MIDDLE, center_to=MIDDLE)
+    found = read_evidence(pair, turned)
+    assert found.lead < 0 < at_the_truth.lead
+    assert verdict_of(found).word != RELIABLE
+
+
+def test_ions_that_know_nothing_of_the_slide_leave_all_open():
+    _, stains, tissue, _ = section(3)
+    noise = np.random.default_rng(0).normal(size=(*SHAPE, 15)).astype(np.float32)
+    found = read_evidence(make_pair(noise, stains, None, tissue, **SIZES), MATRIX)
+    assert found.lead < 0.05 and found.classes < 0.2 and found.spread_px > 2
+    assert verdict_of(found).word != RELIABLE
+
+
+def test_a_round_featureless_blob_is_not_reliable():
+    """Its place is known, its orientation is not."""
+    y, x = np.mgrid[:160, :160] - 79.5
+    blob = np.hypot(y, x) < 50
+    options = {"source_um_per_px": SLIDE_UM, "out_um_per_px": MSI_UM, "out_shape": SHAPE}
+    seen = transforms.Transform(MATRIX).warp(blob.astype(np.float32)[..., None], **options)
+    ions = seen @ np.random.default_rng(1).normal(size=(1, 6))
+    ions = ions + 0.3 * np.random.default_rng(2).normal(size=ions.shape)
+    found = read_evidence(make_pair(ions, blob * 1.0, None, blob, **SIZES), MATRIX)
+    assert verdict_of(found).word != RELIABLE
+
+
+def test_canvas_poses_are_micrometres_and_back(pair):
+    linear, shift = canvas.pose(MATRIX, pair.moving, pair.fixed, pair.radius_um)
+    back = canvas.matrix_um(linear, shift, pair.moving, pair.fixed, pair.radius_um)
+    np.testing.assert_allclose(back, MATRIX, atol=1e-9)
