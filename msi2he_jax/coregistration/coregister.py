@@ -30,9 +30,10 @@ from msi2he_jax.registration.scores import smoothness
 from msi2he_jax.registration.summary import sample_row
 from msi2he_jax.registration.transforms import Transform, decompose
 from msi2he_jax.registration.uncertainty import Uncertainty, estimate_uncertainty
-from msi2he_jax.registration.verdict import Verdict, verdict_of
+from msi2he_jax.registration.verdict import RELIABLE, Verdict, verdict_of, wrong_size_words
 
 AUTOMATIC, CONTROL_POINTS, GIVEN = "automatic", "control-points", "given"
+WRONG_SIZES = (0.5, 2.0)  # as pixel sizes come to be wrong: every second line or column
 METHODS = (AUTOMATIC, CONTROL_POINTS, GIVEN)
 _OF_SEARCH = ("score", "gap")
 _OF_FIELD = ("inverse_consistency_um", "kept_affine")
@@ -157,8 +158,20 @@ class Coregistered:
 
     @functools.cached_property
     def verdict(self) -> Verdict:
-        """Whether to use the transform, and why not; see `registration.verdict`."""
-        return verdict_of(self.evidence)
+        """Whether to use the transform, and why not; see `registration.verdict`.
+
+        Where all ions were searched everywhere and the answer is not reliable, the search is made
+        again with MSI pixels half and twice as large: a size wrong by 2 is said in the reason.
+        """
+        found, options = verdict_of(self.evidence), self.options
+        everywhere = options.method == AUTOMATIC and options.start is None and not self.second
+        if found.word == RELIABLE or not everywhere or options.metric != "explained":
+            return found
+        factor = _reliable_size(self.pair.images)
+        if factor is None:
+            return found
+        stated = self.pair.moving.native_um
+        return dataclasses.replace(found, reason=wrong_size_words(stated, factor))
 
     @functools.cached_property
     def scores(self) -> dict[str, Any]:
@@ -248,6 +261,16 @@ def _chained(pair: SectionPair, options: CoregisterOptions, fit, odd) -> Coregis
     options = dataclasses.replace(options, metric=second.options.metric)
     whole = via.first.then(second.transform)
     return Coregistered(pair, options, whole, fit, second.search, second.bent, odd, second)
+
+
+def _reliable_size(images: Pair) -> float | None:
+    """The factor on the MSI pixel size, one half or two, that leads to a reliable alignment."""
+    for factor in WRONG_SIZES:
+        resized = images.resized(factor)
+        found = register_cohort([resized], metric="explained")[0]
+        if verdict_of(read_evidence(resized, found.matrix)).word == RELIABLE:
+            return factor
+    return None
 
 
 def _search(pair: SectionPair, options: CoregisterOptions) -> tuple[Transform, AffineResult]:

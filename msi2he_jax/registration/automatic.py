@@ -83,6 +83,17 @@ class Pair:
         """
         return dataclasses.replace(self, scale_sd=scale_sd)
 
+    def resized(self, factor: float) -> Pair:
+        """Returns the same images, as if the moving pixels were larger; without start and points.
+
+        Args:
+            factor: On the moving image's pixel size.
+        """
+        side = self.moving
+        sizes = {"um_per_px": side.um_per_px * factor, "center_um": side.center_um * factor}
+        moving = dataclasses.replace(side, **sizes)
+        return dataclasses.replace(self, moving=moving, start=None, points=None)
+
     def points_on_canvas(self, n: int) -> dict[str, np.ndarray]:
         """Returns `points` as `point_prior.on_canvas` lays them; nothing where there are none.
 

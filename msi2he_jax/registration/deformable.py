@@ -3,7 +3,8 @@
 The slide is drawn through the affine into the MSI's frame; there a B-spline velocity field is
 fitted by Adam, coarse to fine: a similarity less a diffusion penalty and one on small Jacobian
 determinants. What comes out is checked cell by cell: where it folds, the field is made stiffer and
-fitted again, and in the end the affine stands alone.
+fitted again, and in the end the affine stands alone. So it is where a field that was fitted to half
+of the blocks of a chequerboard does not raise the score of the other half (`Similarity.guarded`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from msi2he_jax.registration.similarity import Similarity, similarity_named
 from msi2he_jax.registration.transforms import Displacement, Transform
 
 MARGIN = 1.12
+BLOCK_MSI_PX = 6.0  # side of the chequerboard's blocks
 STIFFER = (1.0, 4.0, 16.0)
 LOWEST_DETERMINANT = 0.3
 
@@ -56,7 +58,8 @@ class DeformableResult:
         det_max: Largest.
         inverse_consistency_um: Mean distance over the tissue of inverse(forward(point)) to point.
         stiffness: How many times stiffer than usual the field had to be.
-        kept_affine: Whether every field folded somewhere, there or back, so that there is none.
+        kept_affine: Whether there is no field: every one folded somewhere, there or back, or gained
+            nothing on pixels held out.
     """
 
     displacement: Displacement | None
@@ -147,16 +150,39 @@ def _deform(chosen, metric: Similarity, stiffness: float) -> list[DeformableResu
     levels = _useful_levels(filled[0][0])
     coefficients = np.zeros((len(filled), levels[0].controls, levels[0].controls, 2), np.float32)
     weight = np.float32(stiffness * metric.stiffness)
+    gains = _held_out_gains(filled, levels[0], weight, metric) if metric.guarded else None
     for level in levels:
-        drawn = [draw(pair, matrix, level.px) for pair, matrix in filled]
-        planes = {name: np.stack([d[name] for d in drawn]) for name in drawn[0]}
+        planes = _stacked(filled, level)
         coefficients, *scores = _fit(planes, _finer(coefficients, level), weight, level, metric)
     before, after = (np.asarray(x) for x in scores)
     forward, backward = map(np.asarray, _integrate(coefficients))
     return [
-        _result(pair, matrix, forward[i], backward[i], (before[i], after[i]), stiffness)
+        _affine_only(float(before[i]), stiffness)
+        if gains is not None and gains[i] <= 0
+        else _result(pair, matrix, forward[i], backward[i], (before[i], after[i]), stiffness)
         for i, (pair, matrix) in enumerate(chosen)
     ]
+
+
+def _held_out_gains(chosen, level: Level, weight, metric: Similarity) -> np.ndarray:
+    """What fields on one half of the blocks add to the score of the other, `[B]`, both ways."""
+    planes = _stacked(chosen, level)
+    indices = np.indices(planes["weight"].shape[1:])
+    block = BLOCK_MSI_PX * planes["msi_px"][:, None, None]
+    first = sum(each[None] // block for each in indices) % 2 == 0
+    start = np.zeros((len(chosen), level.controls, level.controls, 2), np.float32)
+    gains = np.zeros(len(chosen))
+    for fitted in (first, ~first):
+        known = planes | {"weight": planes["weight"] * fitted}
+        found, *_ = _fit(known, start, weight, level, metric)
+        before, after = _scores(planes | {"weight": planes["weight"] * ~fitted}, found, metric)
+        gains += np.asarray(after) - np.asarray(before)
+    return gains
+
+
+def _stacked(chosen, level: Level) -> dict[str, np.ndarray]:
+    drawn = [draw(pair, matrix, level.px) for pair, matrix in chosen]
+    return {name: np.stack([d[name] for d in drawn]) for name in drawn[0]}
 
 
 def _finer(coefficients, level: Level):
@@ -194,12 +220,10 @@ def draw(pair: Pair, matrix: np.ndarray, n: int) -> dict[str, np.ndarray]:
 def _fit(pairs: dict, coefficients, stiffness, level: Level, metric: Similarity):
     """Adam on the coefficients of all pairs; returns them with scores before and after."""
     optimizer = optax.adam(optax.cosine_decay_schedule(level.rate, level.steps, 0.05))
-    ready = jax.vmap(metric.prepare)(pairs)
-    slides = jnp.concatenate([pairs["fixed"], pairs["fixed_known"][:, None]], axis=1)
-    judge = jax.vmap(functools.partial(_judge, metric))
+    scoring, ready, slides = _scorer(pairs, metric)
 
     def loss(c):
-        score, roughness = judge(c, ready, slides)
+        score, roughness = scoring(c, ready, slides)
         return jnp.sum(stiffness * roughness - score)
 
     def step(carry, _):
@@ -210,11 +234,25 @@ def _fit(pairs: dict, coefficients, stiffness, level: Level, metric: Similarity)
     (found, _), _ = jax.lax.scan(
         step, (coefficients, optimizer.init(coefficients)), None, length=level.steps
     )
-    before, after = (judge(c, ready, slides)[0] for c in (jnp.zeros_like(found), found))
+    before, after = (scoring(c, ready, slides)[0] for c in (jnp.zeros_like(found), found))
     return found, before, after
 
 
-def _judge(metric: Similarity, coefficients, ready, slide):
+@functools.partial(jax.jit, static_argnames="metric")
+def _scores(pairs: dict, coefficients, metric: Similarity):
+    """Scores without and with fields."""
+    scoring, ready, slides = _scorer(pairs, metric)
+    return [scoring(c, ready, slides)[0] for c in (jnp.zeros_like(coefficients), coefficients)]
+
+
+def _scorer(pairs: dict, metric: Similarity):
+    """The score of all pairs under fields, with what it takes beside their coefficients."""
+    slides = jnp.concatenate([pairs["fixed"], pairs["fixed_known"][:, None]], axis=1)
+    scoring = jax.vmap(functools.partial(_score_under, metric))
+    return scoring, jax.vmap(metric.prepare)(pairs), slides
+
+
+def _score_under(metric: Similarity, coefficients, ready, slide):
     """Similarity and roughness of one field."""
     n = slide.shape[-1]
     v = velocity.along_both(_nodes_basis(coefficients), coefficients)

@@ -88,6 +88,7 @@ class Similarity:
             by each; empty: `MI_SEARCH` alone.
         levels: Of the affine search, coarse to fine.
         stiffness: Weight of the smoothness penalty that the deformable engine takes as usual.
+        guarded: Whether bending must raise the score of pixels held out, or the affine stays.
         coarse: What the affine engine climbs on all levels but the last; None: this one.
         prior: Whether scales and shear are held by what is known of them, see `refinement`.
     """
@@ -101,6 +102,7 @@ class Similarity:
     stiffness: float = 1.0
     coarse: Similarity | None = None
     prior: bool = False
+    guarded: bool = False
 
 
 def similarity_named(name: str) -> Similarity:
@@ -220,6 +222,7 @@ _EXPLAINED = {
         Level(96, 6, 40, 0.005, blur_px=0.5, apart_px=1.0),
     ),
     "prior": True,
+    "guarded": True,
     "stiffness": 24.0,
 }
 _BOTH = Similarity("", affine=_explained("both_explained"), **_EXPLAINED)

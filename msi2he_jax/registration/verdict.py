@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -84,6 +84,23 @@ def verdict_of(evidence: Evidence) -> Verdict:
     word = DOUBTFUL if probability >= LEAST_DOUBTFUL else NOT_REGISTRABLE
     worst = min(votes, key=votes.__getitem__)
     return Verdict(word, TERMS[worst].words.format(**figures), probability)
+
+
+def wrong_size_words(stated_um: Sequence[float], factor: float) -> str:
+    """Says that the pixel size is likely to be wrong.
+
+    Args:
+        stated_um: MSI pixel size (y, x) as stated, um.
+        factor: What it was multiplied by to find a reliable alignment.
+    """
+    stated, other = (
+        " x ".join(f"{um:g}" for um in dict.fromkeys(sizes))
+        for sizes in (stated_um, [um * factor for um in stated_um])
+    )
+    return (
+        f"with MSI pixels of {other} um instead of the stated {stated} um it would be reliable: "
+        "check the pixel size"
+    )
 
 
 def term_value(name: str, figure: float) -> float:

@@ -16,12 +16,13 @@ def blobs(rng, count, size, sigma):
     return ndimage.gaussian_filter(rng.normal(size=(count, size, size)), (0, sigma, sigma))
 
 
-def section(seed=0, noise=0.3, matrix=MATRIX, displacement=None):
+def section(seed=0, noise=0.3, matrix=MATRIX, displacement=None, round_outline=False):
     """A slide of two stains, and ions that are unknown mixtures of both and of other things."""
     rng, size = np.random.default_rng(seed), 160
     y, x = np.mgrid[:size, :size] / size - 0.5
     angle = np.arctan2(y, x)
-    tissue = np.hypot(y, x) < 0.33 + 0.04 * np.sin(angle) + 0.04 * np.sin(2 * angle + 1)
+    lobes = 0.04 * np.sin(angle) + 0.04 * np.sin(2 * angle + 1)
+    tissue = np.hypot(y, x) < 0.33 + (0 if round_outline else lobes)
     kinds = blobs(rng, 2, size, 7)
     stains = np.where(tissue, 1.0 + kinds / kinds.std((1, 2), keepdims=True) / 4, 0.05)
     seen = Transform(matrix, displacement).warp(

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msi2he_jax.registration import explained, measures, transforms
-from msi2he_jax.registration.automatic import draw_pair, register_affine
+from msi2he_jax.registration import deformable, explained, measures, similarity, transforms
+from msi2he_jax.registration.automatic import draw_pair, make_pair, register_affine
 from msi2he_jax.registration.deformable import register_deformable
 from msi2he_jax.registration.slide import Slide
 from msi2he_jax.registration.transforms import Displacement, Transform
@@ -180,3 +180,31 @@ def test_the_deformable_step_comes_nearer():
     after = error_px(Transform(MATRIX, found.displacement), inside, Transform(MATRIX, truth))
     assert after < before / 2
     assert found.det_min > 0
+
+
+def held_out_gain(pair):
+    metric = similarity.METRICS["explained"]
+    weight = np.float32(metric.stiffness)
+    return float(
+        deformable._held_out_gains([(pair, MATRIX)], deformable.LEVELS[0], weight, metric)[0]
+    )
+
+
+@pytest.mark.slow
+def test_bending_gains_on_pixels_held_out_where_there_is_something_to_bend():
+    axes = [(np.arange(n) + 0.5) * MSI_UM for n in SHAPE]
+    waves = np.sin(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)[..., ::-1] / 350.0)
+    bent, _ = pair_of(displacement=Displacement(*axes, 40.0 * waves))
+    _, stains, tissue, _ = section()
+    noise = np.random.default_rng(0).normal(size=(*SHAPE, 15)).astype(np.float32)
+    gain = held_out_gain(make_pair(noise, stains, None, tissue, **SIZES))
+    assert abs(gain) < 0.1 and held_out_gain(bent) > 0.4  # 0.03 nats is what chance does to noise
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gain", [-0.01, 0.01])
+def test_the_affine_stays_unless_the_score_of_pixels_held_out_rises(monkeypatch, gain):
+    monkeypatch.setattr(deformable, "_held_out_gains", lambda pairs, *_: np.full(len(pairs), gain))
+    found = register_deformable(pair_of()[0], MATRIX, metric="explained")
+    assert found.kept_affine == (gain < 0)
+    assert found.kept_affine == (found.displacement is None)
