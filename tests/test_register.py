@@ -71,7 +71,7 @@ def test_views_are_registered_at_any_angle_and_mirroring(out):
         assert sample["success"] is True
         assert sample["truth_tre_median_msi_px"] < 1.0
         assert sample["robustness"] >= 0.5
-        assert sample["tissue_dice"] is None
+        assert sample["tissue_dice"] > 0.8
         assert sample["control_points_tre_median_um"] is not None
 
 

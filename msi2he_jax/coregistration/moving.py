@@ -15,6 +15,7 @@ from msi2he_jax.msi.images import tic_image
 from msi2he_jax.msi.imzml import Imzml, open_imzml
 from msi2he_jax.msi.overview import named_ion_images, own_peak_images
 from msi2he_jax.msi.projection import METHODS, component_images, project
+from msi2he_jax.msi.tissue import tissue_from_ions
 
 # Below this share of its bounding box, the measured region is taken to follow the tissue.
 FOLLOWS_TISSUE_BELOW = 0.7
@@ -36,6 +37,7 @@ class MovingImage:
         native_um: `[2]` float64 (y, x) pixel size of the measurement, um.
         confidence: `[H, W]` float32 in [0, 1], how much each pixel's say counts; None: all alike.
         warnings: What is odd about the imzML as it was read.
+        tissue: `[H, W]` bool, where the ions show tissue, or None: not looked for.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class MovingImage:
     native_um: np.ndarray
     confidence: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
+    tissue: np.ndarray | None = None
 
     @property
     def synthetic(self) -> bool:
@@ -90,20 +93,20 @@ def msi_picture(
     Raises:
         InputError: an unknown kind, or a damaged file.
     """
+    mz = None if kind in (IONS, *METHODS) else ion_of(kind)
     imzml = open_imzml(sample.imzml)
     imzml.verify_checksum()
+    images, region = own_peak_images(imzml)[0], measured_region(imzml, sample.msi_roi)
+    components = None
     if kind == IONS:
-        images, _ = own_peak_images(imzml)
-        region = measured_region(imzml, sample.msi_roi)
         components = component_images(np.sqrt(images), region, COMPONENTS)
         picture = project(np.sqrt(images), imzml.mask, seed=seed)
-        return _of_imzml(kind, sample, imzml, picture, components)
-    if kind in METHODS:
-        images, _ = own_peak_images(imzml)
+    elif mz is None:
         picture = project(np.sqrt(images), imzml.mask, method=kind, seed=seed)
     else:
-        picture = np.sqrt(named_ion_images(imzml, [ion_of(kind)], ion_ppm))
-    return _of_imzml(kind, sample, imzml, picture)
+        picture = np.sqrt(named_ion_images(imzml, [mz], ion_ppm))
+    tissue = tissue_from_ions(images, region)
+    return _of_imzml(kind, sample, imzml, picture, components, tissue)
 
 
 def overview_pictures(sample: Sample, *, ions: int = 8) -> list[MovingImage]:
@@ -148,7 +151,12 @@ def ion_of(kind: str) -> float:
 
 
 def _of_imzml(
-    kind: str, sample: Sample, imzml: Imzml, picture: np.ndarray, features: np.ndarray | None = None
+    kind: str,
+    sample: Sample,
+    imzml: Imzml,
+    picture: np.ndarray,
+    features: np.ndarray | None = None,
+    tissue: np.ndarray | None = None,
 ) -> MovingImage:
     """Cuts the sample's region out and keeps the measurement's own grid."""
     native = msi_pixel_size_um(imzml, sample.msi_um_per_px, sample.msi_um_per_px_y)
@@ -163,4 +171,8 @@ def _of_imzml(
         features = np.where(region[..., None], features, 0)[box].astype(np.float32)
     sizes = sample.msi_um_per_px, sample.msi_um_per_px_y
     warnings = tuple(msi_warnings(imzml, *sizes, sample.msi_roi))
-    return MovingImage(kind, picture, features, region[box], um, um * (y, x), um, warnings=warnings)
+    frame = {"um_per_px": um, "origin_um": um * (y, x), "native_um": um}
+    tissue = None if tissue is None else tissue[box]
+    return MovingImage(
+        kind, picture, features, region[box], **frame, warnings=warnings, tissue=tissue
+    )

@@ -119,14 +119,17 @@ def score(pair: SectionPair, known: dict[str, Transform], points: Points) -> dic
 
 
 def tissue_dice(pair: SectionPair, transform: Transform) -> float | None:
-    """Returns how well tissue covers tissue, on the MSI's grid; None unless H&E was synthesised.
+    """Returns how well tissue covers tissue, on the MSI's grid, as the Dice coefficient.
+
+    The MSI's is where its ions show some, or the synthetic H&E does; None where neither is known.
 
     Args:
         pair: The section and its slide.
         transform: MSI to histology.
     """
     moving, slide = pair.moving, pair.slide
-    if not moving.synthetic:
+    shown = tissue_mask(moving.picture) if moving.synthetic else moving.tissue
+    if shown is None:
         return None
     seen = pair.in_images(transform).warp(
         slide.tissue,
@@ -134,8 +137,8 @@ def tissue_dice(pair: SectionPair, transform: Transform) -> float | None:
         out_shape=moving.measured.shape,
         out_um_per_px=moving.um_per_px,
     )
-    painted = tissue_mask(moving.picture) & moving.measured
-    return dice(painted, seen & moving.measured) if painted.any() else 0.0
+    shown = shown & moving.measured
+    return dice(shown, seen & moving.measured) if shown.any() else 0.0
 
 
 def transform_warnings(transform: Transform) -> list[str]:
