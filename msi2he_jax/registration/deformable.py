@@ -218,13 +218,18 @@ def draw(pair: Pair, matrix: np.ndarray, n: int) -> dict[str, np.ndarray]:
 
 @functools.partial(jax.jit, static_argnames=("level", "metric"))
 def _fit(pairs: dict, coefficients, stiffness, level: Level, metric: Similarity):
-    """Adam on the coefficients of all pairs; returns them with scores before and after."""
+    """Adam on the coefficients of every pair; returns them with scores before and after."""
+    one = functools.partial(_fit_one, stiffness=stiffness, level=level, metric=metric)
+    return measures.over_pairs(one, pairs, coefficients)
+
+
+def _fit_one(pair: dict, coefficients, stiffness, level: Level, metric: Similarity):
     optimizer = optax.adam(optax.cosine_decay_schedule(level.rate, level.steps, 0.05))
-    scoring, ready, slides = _scorer(pairs, metric)
+    scoring = _scoring(pair, metric)
 
     def loss(c):
-        score, roughness = scoring(c, ready, slides)
-        return jnp.sum(stiffness * roughness - score)
+        score, roughness = scoring(c)
+        return stiffness * roughness - score
 
     def step(carry, _):
         c, state = carry
@@ -234,22 +239,25 @@ def _fit(pairs: dict, coefficients, stiffness, level: Level, metric: Similarity)
     (found, _), _ = jax.lax.scan(
         step, (coefficients, optimizer.init(coefficients)), None, length=level.steps
     )
-    before, after = (scoring(c, ready, slides)[0] for c in (jnp.zeros_like(found), found))
-    return found, before, after
+    return found, scoring(jnp.zeros_like(found))[0], scoring(found)[0]
 
 
 @functools.partial(jax.jit, static_argnames="metric")
 def _scores(pairs: dict, coefficients, metric: Similarity):
     """Scores without and with fields."""
-    scoring, ready, slides = _scorer(pairs, metric)
-    return [scoring(c, ready, slides)[0] for c in (jnp.zeros_like(coefficients), coefficients)]
+
+    def one(pair, c):
+        scoring = _scoring(pair, metric)
+        return scoring(jnp.zeros_like(c))[0], scoring(c)[0]
+
+    return measures.over_pairs(one, pairs, coefficients)
 
 
-def _scorer(pairs: dict, metric: Similarity):
-    """The score of all pairs under fields, with what it takes beside their coefficients."""
-    slides = jnp.concatenate([pairs["fixed"], pairs["fixed_known"][:, None]], axis=1)
-    scoring = jax.vmap(functools.partial(_score_under, metric))
-    return scoring, jax.vmap(metric.prepare)(pairs), slides
+def _scoring(pair: dict, metric: Similarity):
+    """What takes one pair's coefficients to similarity and roughness."""
+    slide = jnp.concatenate([pair["fixed"], pair["fixed_known"][None]])
+    ready = metric.prepare(pair)
+    return lambda coefficients: _score_under(metric, coefficients, ready, slide)
 
 
 def _score_under(metric: Similarity, coefficients, ready, slide):

@@ -233,9 +233,12 @@ def _memberships(mixture: dict, features, known):
 
 def _log_densities(mixture: dict, features) -> jax.Array:
     """Log of weight times normal density, `[K, P]`, but for a constant."""
-    apart = features[None] - mixture["means"][:, :, None]
-    scaled = jnp.einsum("kij,kjp->kip", mixture["whiten"], apart)
-    return mixture["log_weights"][:, None] - 0.5 * jnp.sum(scaled**2, axis=1)
+    whiten = mixture["whiten"]
+    center = jnp.einsum("kij,kj->ki", whiten, mixture["means"])
+    # one product for all classes: batched over poses, one a class is slow
+    scaled = (whiten.reshape(-1, len(features)) @ features).reshape(*center.shape, -1)
+    squared = jnp.sum((scaled - center[:, :, None]) ** 2, axis=1)
+    return mixture["log_weights"][:, None] - 0.5 * squared
 
 
 def _mixture(features, known) -> dict:

@@ -14,6 +14,24 @@ EPSILON = 1e-8
 FLAT = 1e-3  # variance below which a window shows no contrast
 
 
+def over_pairs(function, *trees):
+    """Applies a function to every pair: all at once on an accelerator, one by one on a CPU.
+
+    A second batch dimension, beside that of the poses, turns XLA's matrix products on a CPU into
+    plain loops: three times as slow.
+
+    Args:
+        function: Of one pair; takes as many trees of arrays as there are `trees`.
+        *trees: Arrays `[B, ...]`.
+
+    Returns:
+        What `function` returns, `[B, ...]`.
+    """
+    count = len(jax.tree.leaves(trees)[0])
+    batch = None if jax.default_backend() == "cpu" else count
+    return jax.lax.map(lambda one: function(*one), trees, batch_size=batch)
+
+
 def memberships(values: jax.Array, mask: jax.Array, bins: int) -> jax.Array:
     """Spreads each pixel over a background class and grey bins.
 
@@ -212,20 +230,21 @@ def bilinear(planes: jax.Array, index: jax.Array) -> jax.Array:
     Returns:
         `[C, P]` float.
     """
-    _, n, m = planes.shape
-    rows = jnp.pad(planes, ((0, 0), (1, 1), (1, 1))).reshape(len(planes), -1).T
+    channels, n, m = planes.shape
+    around = jnp.pad(planes, ((0, 0), (1, 2), (1, 2)))
+    # the four neighbours of a place lie together, so that one look-up finds them all
+    four = [around[:, i : i + n + 2, j : j + m + 2] for i in (0, 1) for j in (0, 1)]
+    rows = jnp.concatenate(four).reshape(4 * channels, -1).T
     index = jnp.clip(index + 1.0, 0.0, jnp.array([[n + 0.999, m + 0.999]]))
     corner = jax.lax.stop_gradient(jnp.floor(index))
-    fraction = index - corner
+    fraction = (index - corner).T
     corner = corner.astype(jnp.int32)
-    total = 0.0
+    found = rows[corner[:, 0] * (m + 2) + corner[:, 1]].T.reshape(2, 2, channels, -1)
+    (wy, wx), total = jnp.stack([1.0 - fraction, fraction], axis=1), 0.0
     for i in (0, 1):
         for j in (0, 1):
-            wy = fraction[:, 0] if i else 1.0 - fraction[:, 0]
-            wx = fraction[:, 1] if j else 1.0 - fraction[:, 1]
-            flat = (corner[:, 0] + i) * (m + 2) + corner[:, 1] + j
-            total = total + rows[flat] * (wy * wx)[:, None]
-    return total.T
+            total = total + found[i, j] * (wy[i] * wx[j])[None]
+    return total
 
 
 def slide_at(slide: jax.Array, where: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -34,7 +34,8 @@ def refine(pairs: dict, linears, shifts, steps: int, rate: float, metric: Simila
         linears `[B, S, 2, 2]`, shifts `[B, S, 2]` and scores `[B, S]`, best first; where a pair has
         points, less what these say against the pose.
     """
-    return jax.vmap(lambda *one: _refine_pair(*one, steps, rate, metric))(pairs, linears, shifts)
+    one = functools.partial(_refine_pair, steps=steps, rate=rate, metric=metric)
+    return measures.over_pairs(one, pairs, linears, shifts)
 
 
 def _refine_pair(pair: dict, linears, shifts, steps: int, rate: float, metric: Similarity):
