@@ -9,7 +9,7 @@ pixels, carried back to the MSI by the truth's linear part, in MSI pixels; succe
 2, gross above 6. `best affine` is fitted to the truth itself: what no affine can beat. Seconds are
 of processor a section, one section at a time, reading of files and compilation left out. `from the
 best affine` starts there, and says how far the search walks off; `outline` says whether a rectangle
-was measured or a region that follows the tissue. SimpleITK starts from 12 angles and 2 mirrorings,
+was measured or a region that follows the tissue. With --sitk SimpleITK starts from 12 angles and 2 mirrorings,
 on the PCA view.
 
 Such cohorts are for measuring. docs/registration.md says how often they were looked at.
@@ -88,12 +88,13 @@ class Truth:
         return np.linalg.norm(apart_um @ np.linalg.inv(self.linear).T, axis=1) / self.um
 
 
-def measure(cohort: pathlib.Path, only: tuple[str, ...] = ()) -> list[dict]:
+def measure(cohort: pathlib.Path, only: tuple[str, ...] = (), sitk: bool = False) -> list[dict]:
     """Registers every section of a cohort by every method.
 
     Args:
         cohort: Holds manifest.csv and truth/.
         only: Names of samples; empty means all.
+        sitk: Whether SimpleITK registers them, too.
 
     Returns:
         One row per section and method: `sample_id`, `method`, `median_px`, `cpu_s`, `scale` (linear
@@ -103,13 +104,13 @@ def measure(cohort: pathlib.Path, only: tuple[str, ...] = ()) -> list[dict]:
     for sample in read_manifest(cohort / "manifest.csv"):
         if only and sample.sample_id not in only:
             continue
-        rows += _of_sample(cohort, sample)
+        rows += _of_sample(cohort, sample, sitk)
         said = ", ".join(f"{row['method']} {row['median_px']:.2f}" for row in rows[-5:])
         print(f"{sample.sample_id}: {said}", flush=True)
     return rows
 
 
-def _of_sample(cohort: pathlib.Path, sample: Sample) -> list[dict]:
+def _of_sample(cohort: pathlib.Path, sample: Sample, sitk: bool) -> list[dict]:
     pairs = {kind: section_pair(sample, msi_picture(kind, sample)) for kind in ("pca", "ions")}
     truth = Truth(cohort, pairs["pca"])
     rows = [_row(sample, "best affine", truth, truth.best)]
@@ -128,10 +129,11 @@ def _of_sample(cohort: pathlib.Path, sample: Sample) -> list[dict]:
     walked = Transform(found.transform.matrix)(truth.msi_yx_um) - truth.best(truth.msi_yx_um)
     far = {"walked_px": float(np.median(truth.lengths_px(walked)))}
     rows.append(_row(sample, FROM_BEST, truth, found.transform) | far)
-    started = time.process_time()
-    (best,) = sitk_starts(12, (False, True))([types.SimpleNamespace(pair=pairs["pca"].images)])
-    spent = {"cpu_s": time.process_time() - started}
-    rows.append(_row(sample, SITK, truth, pairs["pca"].in_files(best)) | spent)
+    if sitk:
+        started = time.process_time()
+        (best,) = sitk_starts(12, (False, True))([types.SimpleNamespace(pair=pairs["pca"].images)])
+        spent = {"cpu_s": time.process_time() - started}
+        rows.append(_row(sample, SITK, truth, pairs["pca"].in_files(best)) | spent)
     outline = {"outline": _outline(pairs["pca"].moving.measured)}
     return [row | outline for row in rows]
 
@@ -236,10 +238,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cohort", type=pathlib.Path, action="append", required=True)
     parser.add_argument("--samples", default="", help="only these, separated by commas")
+    parser.add_argument("--sitk", action="store_true", help="SimpleITK, too: half a minute each")
     parser.add_argument("--save", action="store_true", help="to benchmarks/results and docs/")
     options = parser.parse_args(arguments)
     only = tuple(filter(None, options.samples.split(",")))
-    found = {cohort.name: measure(cohort, only) for cohort in options.cohort}
+    found = {cohort.name: measure(cohort, only, options.sitk) for cohort in options.cohort}
     print(table(found))
     if options.save:
         write_json(RESULT, {"environment": harness.environment(), "cohorts": found})

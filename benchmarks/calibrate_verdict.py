@@ -34,7 +34,7 @@ WRONG_PX, RIGHT_PX = 2.0, 1.5
 RESULT = harness.RESULTS / "verdict.json"
 PAGE = report.ROOT / "docs" / "registration.md"
 FIGURES = tuple(TERMS)
-WRONG_BELOW, RIGHT_ABOVE = 0.95, 0.95  # shares of the calibration that set the limits
+WRONG_BELOW, RIGHT_ABOVE = 0.92, 0.95  # shares of the calibration that set the limits
 _RIDGE = 1e-3  # of the regression, so that it ends where classes lie apart
 
 

@@ -27,15 +27,13 @@ class Evidence:
     """Figures read off two images at an alignment.
 
     Attributes:
-        classes: `explained.classes_explained`, nats per MSI pixel.
         lead: `explained.detail_explained` less that of the best of 23 other orientations, each at
             its best shift, nats per MSI pixel.
         drift_px: How far the mean of shifts lies from none, MSI pixels, where the detail score is
             taken as a likelihood over shifts up to `REACH_PX`.
-        spread_px: Root mean square of those shifts under the classes score, MSI pixels.
+        spread_px: Root mean square of those shifts under `explained.classes_explained`, MSI pixels.
     """
 
-    classes: float
     lead: float
     drift_px: float
     spread_px: float
@@ -64,7 +62,6 @@ def read_evidence(pair: Pair, matrix: np.ndarray) -> Evidence:
     votes = float(pair.moving.confidence[pair.moving.mask].sum()) / INDEPENDENT_PX
     by_classes, by_detail = (_likelihood(each, votes) for each in scores)
     return Evidence(
-        classes=float(scores[0, here]),
         lead=float(scores[1, here] - rivals.max()),
         drift_px=float(np.linalg.norm(by_detail @ offsets)),
         spread_px=float(np.sqrt(by_classes @ np.sum(offsets**2, axis=1))),

@@ -38,13 +38,16 @@ class Term:
 
 
 TERMS = {
-    "classes": Term(0.0, 1.0, 1.0, "the moving image hardly tells the slide's tissues apart"),
-    "lead": Term(0.0, 1.0, 1.0, "the slide turned or mirrored would fit about as well"),
-    "drift_px": Term(0.0, 1.0, -1.0, "details would fit better {drift_px:.1f} MSI pixels away"),
-    "spread_px": Term(0.0, 1.0, -1.0, "shifts of {spread_px:.1f} MSI pixels would fit as well"),
+    "lead": Term(0.088, 0.106, 2.544, "the slide turned or mirrored would fit about as well"),
+    "drift_px": Term(
+        -1.202, 0.747, -0.430, "details would fit better {drift_px:.1f} MSI pixels away"
+    ),
+    "spread_px": Term(
+        0.946, 0.444, -1.599, "shifts of {spread_px:.1f} MSI pixels would fit as well"
+    ),
 }
-INTERCEPT = 0.0
-LEAST_RELIABLE, LEAST_DOUBTFUL = 0.8, 0.2  # probabilities
+INTERCEPT = 0.434
+LEAST_RELIABLE, LEAST_DOUBTFUL = 0.621, 0.182  # probabilities
 
 
 @dataclasses.dataclass(frozen=True)

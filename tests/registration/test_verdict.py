@@ -18,8 +18,8 @@ from msi2he_jax.registration.verdict import (
     verdict_of,
 )
 
-CLEAR = Evidence(classes=1.0, lead=0.35, drift_px=0.05, spread_px=1.0)
-FOREIGN = Evidence(classes=0.15, lead=-0.02, drift_px=2.5, spread_px=4.0)
+CLEAR = Evidence(lead=0.35, drift_px=0.05, spread_px=1.0)
+FOREIGN = Evidence(lead=-0.02, drift_px=2.5, spread_px=4.0)
 
 
 def test_what_is_clear_is_reliable_and_what_is_not_says_why():
