@@ -9,8 +9,8 @@ pixels, carried back to the MSI by the truth's linear part, in MSI pixels; succe
 2, gross above 6. `best affine` is fitted to the truth itself: what no affine can beat. Seconds are
 of processor a section, one section at a time, reading of files and compilation left out. `from the
 best affine` starts there, and says how far the search walks off; `outline` says whether a rectangle
-was measured or a region that follows the tissue. With --sitk SimpleITK starts from 12 angles and 2 mirrorings,
-on the PCA view.
+was measured or a region that follows the tissue. With --sitk SimpleITK registers the PCA view, too,
+from 12 angles and 2 mirrorings.
 
 Such cohorts are for measuring. docs/registration.md says how often they were looked at.
 """
