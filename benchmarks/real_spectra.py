@@ -41,6 +41,7 @@ FILES = {
 }
 # The slides state no pixel size; kidney pieces of some 15 mm.
 FOREIGN_UM_PER_PX = 25.0
+MSI_UM_PER_PX = 50.0  # the lung's; the brain's is not stated
 POSES = ((40.0, False), (200.0, True))
 FINER = 4  # pixels of a coloured slide per MSI pixel
 # Optical density of both stains in red, green and blue (Ruifrok & Johnston 2001).
@@ -49,7 +50,8 @@ STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
 
 def sample_of(folder: Path, name: str, slide: Path, slide_um: float) -> Sample:
     """Names the files of a pair."""
-    return Sample(name, name, folder / FILES[name], slide, histology_um_per_px=slide_um)
+    sizes = {"histology_um_per_px": slide_um, "msi_um_per_px": MSI_UM_PER_PX}
+    return Sample(name, name, folder / FILES[name], slide, **sizes)
 
 
 def foreign(folder: Path) -> Iterator[dict]:

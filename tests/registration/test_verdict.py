@@ -8,6 +8,7 @@ import pytest
 from msi2he_jax.registration.evidence import Evidence
 from msi2he_jax.registration.verdict import (
     DOUBTFUL,
+    INTERCEPT,
     LEAST_DOUBTFUL,
     LEAST_RELIABLE,
     NOT_REGISTRABLE,
@@ -47,6 +48,13 @@ def test_the_reason_is_the_figure_that_speaks_most_against_it():
     assert verdict_of(dataclasses.replace(CLEAR, drift_px=5.5, lead=0.0)).probability < 0.999
     assert "turned or mirrored" in verdict_of(turned).reason
     assert any(char.isdigit() for char in TERMS["drift_px"].words.format(**vars(drifting)))
+
+
+def test_the_probability_is_that_of_the_logistic_regression():
+    values = {"lead": 0.1, "drift_px": math.log(0.3), "spread_px": math.log(1.6)}
+    odds = INTERCEPT + sum(t.weight * (values[n] - t.mean) / t.sd for n, t in TERMS.items())
+    found = verdict_of(Evidence(lead=0.1, drift_px=0.2, spread_px=1.5))
+    assert found.probability == pytest.approx(1 / (1 + math.exp(-odds)))
 
 
 def test_the_words_follow_the_probability():
