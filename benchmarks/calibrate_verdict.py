@@ -34,7 +34,7 @@ WRONG_PX, RIGHT_PX = 2.0, 1.5
 RESULT = harness.RESULTS / "verdict.json"
 PAGE = report.ROOT / "docs" / "registration.md"
 FIGURES = tuple(TERMS)
-WRONG_BELOW, RIGHT_ABOVE = 0.92, 0.95  # shares of the calibration that set the limits
+WRONG_BELOW, RIGHT_ABOVE = 0.93, 0.95  # shares of the calibration that set the limits
 _RIDGE = 1e-3  # of the regression, so that it ends where classes lie apart
 
 
@@ -207,10 +207,9 @@ def main() -> None:
             rows.append(row)
             write_json(flags.rows, rows)
             print(f"{row['pair']}: {row['error_px']}", flush=True)
-    of = {
-        part: [r for r in rows if r["pair"].split("/")[0] in {c.name for c in each}]
-        for part, each in cohorts.items()
-    }
+    part_of = {cohort.name: part for part, each in cohorts.items() for cohort in each}
+    rows = [{"part": part_of[r["pair"].split("/")[0]], **r} for r in rows]
+    of = {part: [row for row in rows if row["part"] == part] for part in cohorts}
     print(described(fit(of["calibration"])))
     record = {part: scores(each) for part, each in of.items()}
     record = {"environment": harness.environment(), **record, "rows": rows}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,7 +145,7 @@ def main() -> None:
     flags = parser.parse_args()
     folder = Path(os.environ.get("MSI2HE_SAMPLE_DATA", report.ROOT.parent / "shared" / "data"))
     rows = []
-    for row in (*foreign(folder), *twins(folder)):
+    for row in itertools.chain(foreign(folder), twins(folder)):
         rows.append(row)
         print(row, flush=True)
     record = {"environment": harness.environment(), "rows": rows}

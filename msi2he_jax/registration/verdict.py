@@ -38,16 +38,16 @@ class Term:
 
 
 TERMS = {
-    "lead": Term(0.088, 0.106, 2.544, "the slide turned or mirrored would fit about as well"),
+    "lead": Term(0.084, 0.103, 2.601, "the slide turned or mirrored would fit about as well"),
     "drift_px": Term(
-        -1.202, 0.747, -0.430, "details would fit better {drift_px:.1f} MSI pixels away"
+        -1.190, 0.734, -0.373, "details would fit better {drift_px:.1f} MSI pixels away"
     ),
     "spread_px": Term(
-        0.946, 0.444, -1.599, "shifts of {spread_px:.1f} MSI pixels would fit as well"
+        0.950, 0.431, -1.400, "shifts of {spread_px:.1f} MSI pixels would fit as well"
     ),
 }
-INTERCEPT = 0.434
-LEAST_RELIABLE, LEAST_DOUBTFUL = 0.621, 0.182  # probabilities
+INTERCEPT = 0.076
+LEAST_RELIABLE, LEAST_DOUBTFUL = 0.550, 0.147  # probabilities
 
 
 @dataclasses.dataclass(frozen=True)
