@@ -208,7 +208,8 @@ def main() -> None:
             write_json(flags.rows, rows)
             print(f"{row['pair']}: {row['error_px']}", flush=True)
     part_of = {cohort.name: part for part, each in cohorts.items() for cohort in each}
-    rows = [{"part": part_of[r["pair"].split("/")[0]], **r} for r in rows]
+    named = [(part_of.get(row["pair"].split("/")[0]), row) for row in rows]
+    rows = [{"part": part, **row} for part, row in named if part]  # of other cohorts, no word
     of = {part: [row for row in rows if row["part"] == part] for part in cohorts}
     print(described(fit(of["calibration"])))
     record = {part: scores(each) for part, each in of.items()}
