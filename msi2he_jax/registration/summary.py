@@ -15,6 +15,7 @@ from msi2he_jax.tables import write_records, write_table
 # Landmarks are not marked more exactly: what is less is no difference.
 WORSE_MSI_PX = 0.25
 NEARLY_EVERYWHERE = 0.9
+CALIBRATED = ("ions", "automatic")  # moving image and method of the pairs behind the verdict
 BASELINES = ("initial", "control_points")
 _OF_EACH = ("tre_median_um", "tre_p90_um", "tre_median_msi_px")
 HEADLINES = (
@@ -93,14 +94,15 @@ def cautions(row: dict) -> list[str]:
     """Says why what was found for a section should not be taken as it is.
 
     Args:
-        row: From `sample_row`, with `msi_um_per_px`, `verdict` and `reason`, and of a deformable
-            step `kept_affine` and `undetermined_share`; what is absent is not looked at.
+        row: From `sample_row`, with `moving`, `msi_um_per_px`, `verdict` and `reason`, and of a
+            deformable step `kept_affine` and `undetermined_share`; what is absent is not looked at.
 
     Returns:
         Sentences; none where nothing speaks against it.
     """
     said, verdict = [], row.get("verdict")
-    if verdict not in (None, RELIABLE):
+    calibrated = (row.get("moving"), row.get("method")) == CALIBRATED
+    if calibrated and verdict not in (None, RELIABLE):
         said.append(f"{verdict}: {row['reason']}")
     share = row.get("undetermined_share") or 0.0
     if row.get("kept_affine") is False and share > NEARLY_EVERYWHERE:
@@ -132,7 +134,8 @@ def summary_lines(summary: dict) -> list[str]:
     if rate is not None:
         lines.append(f"success ({summary['success_means']}): {rate:.0%}")
     counts = ", ".join(f"{count} {word}" for word, count in summary["verdicts"].items() if count)
-    lines += [f"verdict: {counts}"] if counts else []
+    guide = "" if summary["moving"] == CALIBRATED[0] else " (a guide: calibrated for --moving=ions)"
+    lines += [f"verdict: {counts}{guide}"] if counts else []
     titles = {"": "found", "control_points_": "control points", "initial_": "centred only"}
     for on, words in (("", "held-out landmarks"), ("truth_", "simulator's truth, all tissue")):
         known = {title: median[f"{prefix}{on}tre_median_um"] for prefix, title in titles.items()}

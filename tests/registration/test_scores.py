@@ -124,7 +124,13 @@ def _row(found, points, **more):
         ),
         (_row(0.0, 0.0, kept_affine=True, undetermined_share=0.97), ""),
         (_row(0.0, 0.0, kept_affine=False, undetermined_share=0.5), ""),
-        (_row(0.0, 0.0, verdict="doubtful", reason="it drifts"), "doubtful: it drifts"),
+        (
+            _row(0, 0, moving="ions", method="automatic", verdict="doubtful", reason="it drifts"),
+            "doubtful: it drifts",
+        ),
+        # not calibrated: no reason to warn
+        (_row(0, 0, moving="pca", method="automatic", verdict="doubtful", reason="it drifts"), ""),
+        (_row(0, 0, moving="ions", verdict="doubtful", reason="it drifts"), ""),
         (_row(0.0, 0.0, verdict="reliable", reason="", undetermined_share=1.0), ""),
     ],
 )

@@ -42,6 +42,9 @@ TOLERANCES = {
     # least squares of 8 points in um, condition below 10: 1e4 um times 10 times 2^-53
     "*/control_points/*/*uncertainty*": (1e-2, 0.0),  # float32 exponentials of sums of 1e4 votes
     "*/control_points/*undetermined*": (0.0, 0.02),  # a pixel or two on the other side of a limit
+    "*/control_points/*evidence*": (1e-2, 1e-3),  # float32 exponentials of some 50 votes
+    "*/control_points/*verdict_probability": (1e-2, 1e-3),
+    "*/control_points/*tissue_dice": (0.0, 0.02),
     "*/control_points/*": (1e-9, 1e-6),
     # a mean of bytes, each of which another library may round to its neighbour
     "*/histology_mean": (0.0, 0.05),
