@@ -16,6 +16,7 @@ from msi2he_jax.registration import transforms
 from msi2he_jax.registration.export import read_transform
 from msi2he_jax.registration.landmarks import Landmarks, read_landmarks, write_landmarks
 from msi2he_jax.registration.summary_schema import SUMMARY
+from msi2he_jax.registration.verdict import DOUBTFUL, RELIABLE, Verdict
 from msi2he_jax.training import checkpoint, preparation
 from msi2he_jax.training.run import prepare_folder
 from msi2he_jax.training.state import create_train_state
@@ -89,6 +90,22 @@ def test_all_ions_move_where_no_run_is_named(place, tmp_path):
         assert (content["verdict"], content["reason"]) == ("reliable", "")
         found = read_transform(path)
         assert found.method == "automatic explained of ions"
+
+
+@pytest.mark.parametrize(("word", "code"), [(RELIABLE, 0), (DOUBTFUL, 3)])
+def test_a_verdict_that_is_asked_for_decides_the_exit_code(
+    place, out, tmp_path, monkeypatch, capsys, word, code
+):
+    """All is written all the same."""
+    name = json.loads((out / "summary.json").read_text())["samples"][0]["sample_id"]
+    monkeypatch.setattr(
+        "msi2he_jax.coregistration.coregister.verdict_of", lambda _: Verdict(word, "", 0.5)
+    )
+    start = [f"--init={out}", "--method=given", "--moving=pca", f"--samples={name}"]
+    words = [*start, f"--out={tmp_path / 'out'}", "--require=reliable"]
+    assert register.main(_flags(place, *words)) == code
+    assert (tmp_path / "out" / name / "transform.json").is_file()
+    assert f"verdict: 1 {word}" in capsys.readouterr().out
 
 
 def test_errors_written_are_those_of_the_transform_written(place, out):
