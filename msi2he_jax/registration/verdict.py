@@ -48,6 +48,7 @@ TERMS = {
 }
 INTERCEPT = 0.076
 LEAST_RELIABLE, LEAST_DOUBTFUL = 0.550, 0.147  # probabilities
+LEAST_LEAD = 0.005  # nats: below, another orientation fits as well, whatever else is sharp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,7 @@ def verdict_of(evidence: Evidence) -> Verdict:
         for name, term in TERMS.items()
     }
     probability = 1.0 / (1.0 + math.exp(-INTERCEPT - sum(votes.values())))
-    if probability >= LEAST_RELIABLE:
+    if probability >= LEAST_RELIABLE and evidence.lead >= LEAST_LEAD:
         return Verdict(RELIABLE, "", probability)
     word = DOUBTFUL if probability >= LEAST_DOUBTFUL else NOT_REGISTRABLE
     worst = min(votes, key=votes.__getitem__)

@@ -73,6 +73,13 @@ def test_the_words_follow_the_probability():
     assert probabilities == sorted(probabilities, reverse=True)
 
 
+def test_what_fits_as_well_when_turned_is_never_reliable():
+    sharp = Evidence(lead=0.0, drift_px=0.0, spread_px=0.5)
+    found = verdict_of(sharp)
+    assert found.probability > LEAST_RELIABLE and found.word == DOUBTFUL
+    assert "turned or mirrored" in found.reason
+
+
 def test_verdicts_are_counted_in_their_order():
     counts = count_verdicts([DOUBTFUL, None, RELIABLE, DOUBTFUL])
     assert list(counts.items()) == [(RELIABLE, 1), (DOUBTFUL, 2), (NOT_REGISTRABLE, 0)]
