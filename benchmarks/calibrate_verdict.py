@@ -197,12 +197,13 @@ def main() -> None:
     parser.add_argument("--calibrate", required=True, help="Cohorts, separated by commas.")
     parser.add_argument("--test", required=True, help="Others, likewise.")
     parser.add_argument("--rows", required=True, type=Path, help="Where rows are kept; JSON.")
-    parser.add_argument("--others", type=int, default=2, help="Foreign slides for each MSI.")
+    parser.add_argument("--others", type=int, default=1, help="Foreign slides for each MSI.")
     parser.add_argument("--save", action="store_true", help="to benchmarks/results and docs/")
     flags = parser.parse_args()
     rows = read_json(flags.rows) if flags.rows.exists() else []
-    cohorts = {name: [Path(c) for c in flags_.split(",")] for name, flags_ in _parts(flags)}
-    for cohort in [each for part in cohorts.values() for each in part]:
+    parts = {"calibration": flags.calibrate, "test": flags.test}
+    cohorts = {part: [Path(each) for each in named.split(",")] for part, named in parts.items()}
+    for cohort in (each for part in cohorts.values() for each in part):
         for row in measure(cohort, flags.others, {row["pair"]: row for row in rows}):
             rows.append(row)
             write_json(flags.rows, rows)
@@ -218,10 +219,6 @@ def main() -> None:
     if flags.save:
         write_json(RESULT, record)
         PAGE.write_text(report.replace_between(PAGE.read_text(), "verdict", page_part(record)))
-
-
-def _parts(flags) -> list[tuple[str, str]]:
-    return [("calibration", flags.calibrate), ("test", flags.test)]
 
 
 if __name__ == "__main__":

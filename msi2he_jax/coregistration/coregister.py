@@ -167,7 +167,7 @@ class Coregistered:
         everywhere = options.method == AUTOMATIC and options.start is None and not self.second
         if found.word == RELIABLE or not everywhere or options.metric != "explained":
             return found
-        factor = _reliable_size(self.pair.images)
+        factor = _reliable_size(self.pair.images, options)
         if factor is None:
             return found
         stated = self.pair.moving.native_um
@@ -263,11 +263,11 @@ def _chained(pair: SectionPair, options: CoregisterOptions, fit, odd) -> Coregis
     return Coregistered(pair, options, whole, fit, second.search, second.bent, odd, second)
 
 
-def _reliable_size(images: Pair) -> float | None:
+def _reliable_size(images: Pair, options: CoregisterOptions) -> float | None:
     """The factor on the MSI pixel size, one half or two, that leads to a reliable alignment."""
     for factor in WRONG_SIZES:
         resized = images.resized(factor)
-        found = register_cohort([resized], metric="explained")[0]
+        found = _found(resized, options)
         if verdict_of(read_evidence(resized, found.matrix)).word == RELIABLE:
             return factor
     return None
@@ -277,11 +277,14 @@ def _search(pair: SectionPair, options: CoregisterOptions) -> tuple[Transform, A
     images = _with_points(pair, options)
     if options.start is not None:
         images = images.around(pair.in_images(options.start).matrix)
-    scales = UNKNOWN_SCALE if options.unknown_scale else (1.0,)
-    images = images.scaled(_scale_sd(options))
-    how = {"metric": options.metric, "seed": options.seed, "scales": scales}
-    result = register_cohort([images], **how)[0]
+    result = _found(images, options)
     return pair.in_files(Transform(result.matrix)), result
+
+
+def _found(images: Pair, options: CoregisterOptions) -> AffineResult:
+    scales = UNKNOWN_SCALE if options.unknown_scale else (1.0,)
+    how = {"metric": options.metric, "seed": options.seed, "scales": scales}
+    return register_cohort([images.scaled(_scale_sd(options))], **how)[0]
 
 
 def _scale_sd(options: CoregisterOptions) -> float:

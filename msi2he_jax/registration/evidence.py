@@ -7,19 +7,20 @@ slide. `verdict.py` puts them together.
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msi2he_jax.registration import canvas, explained, measures, transforms
+from msi2he_jax.registration import canvas, explained, measures, poses, transforms
 from msi2he_jax.registration.automatic import Pair, draw_pair
+from msi2he_jax.registration.similarity import METRICS
 
 REACH_PX = 6.0  # MSI pixels: shifts are tried that far
 TURNS = 12  # orientations tried beside, for each mirroring
 INDEPENDENT_PX = 30.0  # MSI pixels that say as much as one alone: neighbours are alike
 _CANVAS_PX, _SEARCH_PX, _BLUR_PX = 96, 64, 0.5
+_SEARCH = METRICS["explained"].search[-1]  # by details
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,18 +52,18 @@ def read_evidence(pair: Pair, matrix: np.ndarray) -> Evidence:
         matrix: `[3, 3]` float, moving to fixed, acting on (y, x, 1), um.
     """
     linear, shift = canvas.pose(matrix, pair.moving, pair.fixed, pair.radius_um)
-    drawn = draw_pair(pair, _CANVAS_PX, _BLUR_PX)
-    poses = linear.astype(np.float32), shift.astype(np.float32)
-    offsets = _offsets()
-    scores = np.asarray(_scores_at_shifts(drawn, *poses, offsets), np.float64)
-    others = [linear @ turn for turn in _turns()]
-    coarse = draw_pair(pair, _SEARCH_PX, _BLUR_PX)
-    rivals = np.asarray(_scores_of_others(drawn, coarse, np.asarray(others, np.float32)))
+    linear, shift = linear.astype(np.float32), shift.astype(np.float32)
+    drawn, offsets = draw_pair(pair, _CANVAS_PX, _BLUR_PX), _offsets()
+    step = 2.0 * drawn["msi_px"] / _CANVAS_PX
+    scores = _scores(
+        drawn, np.repeat(linear[None], len(offsets), 0), shift + step * offsets @ linear.T
+    )
+    others = _scores(drawn, *_other_orientations(pair, linear))
     here = int(np.flatnonzero(~offsets.any(axis=1))[0])
     votes = float(pair.moving.confidence[pair.moving.mask].sum()) / INDEPENDENT_PX
     by_classes, by_detail = (_likelihood(each, votes) for each in scores)
     return Evidence(
-        lead=float(scores[1, here] - rivals.max()),
+        lead=float(scores[1, here] - others[1].max()),
         drift_px=float(np.linalg.norm(by_detail @ offsets)),
         spread_px=float(np.sqrt(by_classes @ np.sum(offsets**2, axis=1))),
     )
@@ -75,14 +76,18 @@ def _offsets() -> np.ndarray:
     return there[np.linalg.norm(there, axis=1) <= REACH_PX].astype(np.float32)
 
 
-def _turns() -> list[np.ndarray]:
-    """All orientations to try beside one: turned, mirrored or both."""
+def _other_orientations(pair: Pair, linear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turned, mirrored or both, each at its best shift: `[O, 2, 2]` and `[O, 2]`, half widths."""
     turns = [
         transforms.rotation(k * 360.0 / TURNS, mirrored=mirrored)[:2, :2]
         for mirrored in (False, True)
         for k in range(TURNS)
     ]
-    return turns[1:]
+    linears = np.stack([linear @ turn for turn in turns[1:]]).astype(np.float32)
+    drawn = {name: each[None] for name, each in draw_pair(pair, _SEARCH_PX, _BLUR_PX).items()}
+    near, reach = np.zeros((1, 2), np.float32), np.full(1, poses.EVERYWHERE, np.float32)
+    _, shifts = poses.best_shifts(drawn, linears[None], near, reach, _SEARCH)
+    return linears, np.asarray(shifts[0])
 
 
 def _likelihood(scores: np.ndarray, votes: float) -> np.ndarray:
@@ -90,34 +95,23 @@ def _likelihood(scores: np.ndarray, votes: float) -> np.ndarray:
     return found / found.sum()
 
 
-@jax.jit
-def _scores_at_shifts(drawn: dict, linear, shift, offsets) -> jax.Array:
-    """Both scores at every offset, `[2, S]`: classes, detail."""
-    both = functools.partial(_both, explained.prepare(drawn), drawn)
-    step = 2.0 * drawn["msi_px"] / drawn["mask"].shape[-1]
-    return jnp.stack(
-        jax.lax.map(lambda offset: both(linear, shift + linear @ offset * step), offsets), 0
-    )
+def _scores(drawn: dict, linears: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Both scores at poses, `[2, S]`: classes, detail."""
+    return np.asarray(_both_scores(drawn, linears, shifts), np.float64)
 
 
 @jax.jit
-def _scores_of_others(drawn: dict, coarse: dict, linears) -> jax.Array:
-    """The detail score of every orientation at its best shift, `[O]`."""
-    both = functools.partial(_both, explained.prepare(drawn), drawn)
-    planes, slide = explained.detail_planes(coarse)
-    n = coarse["mask"].shape[-1]
-    axis = (jnp.arange(n) - n // 2) * (2.0 / n)
-
-    def one(linear):
-        index = measures.to_index(measures.grid(n) @ jnp.linalg.inv(linear).T, n)
-        turned = measures.bilinear(planes, index).reshape(-1, n, n)
-        best = jnp.argmax(explained.explained_at_shifts(turned, slide))
-        return both(linear, jnp.stack([axis[best // n], axis[best % n]]))[1]
-
-    return jax.lax.map(one, linears)
-
-
-def _both(ready: dict, drawn: dict, linear, shift):
+def _both_scores(drawn: dict, linears, shifts) -> jax.Array:
+    ready = explained.prepare(drawn)
     slide = jnp.concatenate([drawn["fixed"], drawn["fixed_known"][None]])
-    there = measures.slide_at(slide, measures.grid(slide.shape[-1]) @ linear.T + shift[None])
-    return explained.classes_explained(ready, *there), explained.detail_explained(ready, *there)
+    grid = measures.grid(slide.shape[-1])
+
+    def one(pose):
+        linear, shift = pose
+        there = measures.slide_at(slide, grid @ linear.T + shift[None])
+        scores = (
+            f(ready, *there) for f in (explained.classes_explained, explained.detail_explained)
+        )
+        return jnp.stack([*scores])
+
+    return jax.lax.map(one, (linears, shifts)).T

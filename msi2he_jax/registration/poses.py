@@ -70,7 +70,7 @@ def best_poses(pairs: dict, orientations: np.ndarray, near, reach, keep: int, se
     """
     flat = orientations.reshape(len(orientations), -1, 2, 2)
     near, reach = (np.asarray(value, np.float32) for value in (near, reach))
-    scores, shifts = map(np.asarray, _search(pairs, flat, near, reach, search))
+    scores, shifts = map(np.asarray, best_shifts(pairs, flat, near, reach, search))
     chosen = np.stack([_ranked(s.reshape(orientations.shape[1:4]))[:keep] for s in scores])
     rows = np.arange(len(flat))[:, None]
     return flat[rows, chosen], shifts[rows, chosen]
@@ -85,8 +85,19 @@ def _ranked(scores: np.ndarray) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames="search")
-def _search(pairs: dict, linears, near, reach, search: Search):
-    """Best whole-pixel shift of each orientation: scores `[B, S]`, shifts `[B, S, 2]`."""
+def best_shifts(pairs: dict, linears, near, reach, search: Search):
+    """Finds the best whole-pixel shift of every orientation.
+
+    Args:
+        pairs: Canvases of B pairs, see `automatic.draw_pair`, each `[B, ...]`.
+        linears: `[B, S, 2, 2]` float32, orientations.
+        near: `[B, 2]` float32, the shift to stay near, half widths.
+        reach: `[B]` float32, how near, half widths.
+        search: What scores all shifts of an orientation.
+
+    Returns:
+        scores `[B, S]` and shifts `[B, S, 2]`, half widths.
+    """
     return jax.lax.map(lambda one: _search_one(*one, search), (pairs, linears, near, reach))
 
 
