@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first word names; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("--help", "-h", "help"):
-        print(_overview())
-        return cli.DONE if words else cli.USER_ERROR
+        shown = cli.verb(lambda *_: print(_overview()), cli.new_flags(), "")([])
+        return shown if words else cli.USER_ERROR
     if words[0] == "--version":
         print(f"msi2he_jax {msi2he_jax.__version__}")
         return cli.DONE

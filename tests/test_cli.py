@@ -204,3 +204,13 @@ def test_a_reader_who_has_seen_enough_is_no_error():
 def test_too_little_memory_is_one_line(error):
     said = cli.user_message(error, cli.new_flags())
     assert said.startswith("there is not enough memory for this") and "\n" not in said
+
+
+def test_a_reader_that_has_seen_enough_of_the_overview_ends_it_quietly():
+    """`msi2he --help | head -0`: a closed pipe is no fault."""
+    read, write = os.pipe()
+    os.close(read)
+    run = [sys.executable, "-m", "msi2he_jax", "--help"]
+    done = subprocess.run(run, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -105,7 +105,8 @@ def cautions(row: dict) -> list[str]:
     if calibrated and verdict not in (None, RELIABLE):
         said.append(f"{verdict}: {row['reason']}")
     share = row.get("undetermined_share") or 0.0
-    if row.get("kept_affine") is False and share > NEARLY_EVERYWHERE:
+    # with all ions, pixels held out have spoken for the field, and this share is of grey levels
+    if not calibrated and row.get("kept_affine") is False and share > NEARLY_EVERYWHERE:
         words = f"undetermined in {share:.0%} of the tissue: do not use it"
         said.append(f"the deformable step is {words}")
     for use, words in (("", "held-out landmarks"), ("truth_", "the simulator's truth")):

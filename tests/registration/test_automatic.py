@@ -4,7 +4,7 @@ from scipy import ndimage
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.registration import canvas, transforms
-from msi2he_jax.registration.automatic import register_affine
+from msi2he_jax.registration.automatic import make_pair, register_affine
 
 SLIDE_UM, MSI_UM = 25.0, 100.0
 
@@ -201,3 +201,16 @@ def test_canvas_levels_ranks_and_keeps_positions():
     assert values[0, :15].min() > 0.45 > values[0, 17:].max() - 0.06
     np.testing.assert_allclose(mask, 1.0)
     np.testing.assert_allclose(known, 1.0)
+
+
+def test_larger_pixels_show_the_same_picture():
+    density, mask = slide()
+    moving, _ = measured(density, mask, pose(30, False))
+    pair = make_pair(moving, density, None, mask, moving_um_per_px=MSI_UM, fixed_um_per_px=SLIDE_UM)
+    resized, radius = pair.resized(2.0), pair.moving.radius_um()
+    assert resized.moving.radius_um() == pytest.approx(2 * radius)
+    drawn = (
+        canvas.draw(side, k * radius, 32) for side, k in ((pair.moving, 1), (resized.moving, 2))
+    )
+    for one, other in zip(*drawn, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)

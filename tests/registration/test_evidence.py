@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from msi2he_jax.registration import canvas, transforms
+from msi2he_jax.registration import canvas, evidence, transforms
 from msi2he_jax.registration.automatic import make_pair
 from msi2he_jax.registration.evidence import read_evidence
 from msi2he_jax.registration.verdict import RELIABLE, verdict_of
@@ -37,11 +37,26 @@ def test_a_shift_is_seen_as_drift(pair, shift_px):
     assert verdict_of(found).word != RELIABLE
 
 
-def test_another_orientation_that_fits_better_is_seen(pair, at_the_truth):
-    turned = MATRIX @ transforms.rotation(180, center_from=MIDDLE, center_to=MIDDLE)
-    found = read_evidence(pair, turned)
-    assert found.lead < 0 < at_the_truth.lead
+@pytest.mark.parametrize("degrees", [180, 90])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_another_orientation_that_fits_better_is_seen(pair, at_the_truth, degrees, mirrored):
+    """What it falls behind by is about what the truth is ahead by."""
+    turn = transforms.rotation(degrees, mirrored=mirrored, center_from=MIDDLE, center_to=MIDDLE)
+    found = read_evidence(pair, MATRIX @ turn)
+    assert found.lead < -0.7 * at_the_truth.lead
     assert verdict_of(found).word != RELIABLE
+
+
+def test_drift_is_that_of_the_details_and_spread_that_of_the_classes(pair, monkeypatch):
+    offsets = evidence._offsets()
+    east = np.all(offsets == (0, 3), axis=1)
+    around = np.linalg.norm(offsets, axis=1) == 2  # of four, each as likely
+    known = {len(offsets): np.stack([99.0 * around, 99.0 * east])}
+    monkeypatch.setattr(
+        evidence, "_scores", lambda _, poses, __: known.get(len(poses), [[0], np.zeros(23)])
+    )
+    found = read_evidence(pair, MATRIX)
+    assert (found.drift_px, found.spread_px) == pytest.approx((3.0, 2.0))
 
 
 def test_ions_that_know_nothing_of_the_slide_leave_all_open():

@@ -128,6 +128,15 @@ def _row(found, points, **more):
             _row(0, 0, moving="ions", method="automatic", verdict="doubtful", reason="it drifts"),
             "doubtful: it drifts",
         ),
+        # pixels held out decided on bending
+        (
+            _row(
+                *(0, 0),
+                **{"moving": "ions", "method": "automatic", "verdict": "reliable"},
+                **{"kept_affine": False, "undetermined_share": 1.0},
+            ),
+            "",
+        ),
         # not calibrated: no reason to warn
         (_row(0, 0, moving="pca", method="automatic", verdict="doubtful", reason="it drifts"), ""),
         (_row(0, 0, moving="ions", verdict="doubtful", reason="it drifts"), ""),
