@@ -83,3 +83,12 @@ def test_canvas_poses_are_micrometres_and_back(pair):
     linear, shift = canvas.pose(MATRIX, pair.moving, pair.fixed, pair.radius_um)
     back = canvas.matrix_um(linear, shift, pair.moving, pair.fixed, pair.radius_um)
     np.testing.assert_allclose(back, MATRIX, atol=1e-9)
+
+
+def test_other_orientations_are_all_others_of_both_mirrorings(pair):
+    linears, shifts = evidence._other_orientations(pair, MATRIX[:2, :2].astype(np.float32))
+    assert linears.shape == (23, 2, 2) and shifts.shape == (23, 2)
+    signs = np.sign(np.linalg.det(linears)) * np.sign(np.linalg.det(MATRIX[:2, :2]))
+    assert (signs > 0).sum() == 11 and (signs < 0).sum() == 12
+    assert len(np.unique(linears.round(4), axis=0)) == 23
+    assert np.abs(linears - MATRIX[:2, :2]).max(axis=(1, 2)).min() > 0.1
