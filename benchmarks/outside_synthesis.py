@@ -73,6 +73,10 @@ class Idea:
 
 ORACLE = (LINES[1], LINES[4])
 BEGUN = "U-Net on ridge"
+GAINS = {"augmentation.channel_gain": 0.3}
+INSTANCE = {"model.norm": "instance"}
+PLS = {"model.start": "pls"}
+WIDE = {"model.neighbours_px": 7}
 IDEAS = (
     Idea(BEGUN),
     Idea("U-Net alone", {"model.start": "none"}),
@@ -90,6 +94,19 @@ IDEAS = (
     Idea(f"{BEGUN}: averaged weights", {"ema": 0.98}),
     Idea(f"{BEGUN}: instance norm", {"model.norm": "instance"}),
     Idea(f"{BEGUN}: stopped by R2", {"train.best_metric": "r2"}),
+    # What won in the screening, together.
+    Idea(f"{BEGUN}: ion gains, instance norm", GAINS | INSTANCE),
+    Idea(f"{BEGUN}: PLS, ion gains", GAINS | PLS),
+    Idea(f"{BEGUN}: PLS 7x7, ion gains", GAINS | PLS | WIDE),
+    Idea(f"{BEGUN}: PLS 7x7, ion gains, instance norm", GAINS | PLS | WIDE | INSTANCE),
+    Idea(
+        f"{BEGUN}: PLS 7x7, ion gains, instance norm, depth 1",
+        GAINS | PLS | WIDE | INSTANCE | {"model.depth": 1},
+    ),
+    Idea(
+        f"{BEGUN}: PLS 7x7, ion gains and drops, instance norm",
+        GAINS | PLS | WIDE | INSTANCE | {"augmentation.channel_dropout": 0.1},
+    ),
 )
 
 
