@@ -32,13 +32,11 @@ from benchmarks import harness
 from benchmarks.harness import Variant
 from msi2he_jax.config import default_config
 from msi2he_jax.models import flops
-from msi2he_jax.training import step
-from msi2he_jax.training.objectives import judge_objective
-from msi2he_jax.training.optimizer import make_optimizer
+from msi2he_jax.training.chunk import make_chunk
+from msi2he_jax.training.methods import make_method, make_setup
+from msi2he_jax.training.methods.gan import discriminator_objective
+from msi2he_jax.training.methods.generator import forward
 from msi2he_jax.training.parallel import Parallel, planned_cost
-from msi2he_jax.training.recipe import make_recipe
-from msi2he_jax.training.state import build_graphs, create_train_state
-from msi2he_jax.training.step import make_chunk
 
 CHANNELS = 50
 LOWERINGS = ("auto", "vjp", "matmul", "plain")
@@ -86,16 +84,12 @@ def compiled_step(config, batch: dict, *, mode: str = "jit", devices: int = 1, s
 
 def _chunk(config, batch: dict, mode: str = "jit", devices: int = 1, steps: int = 1) -> tuple:
     """Who shares the work, the steps as a function, and its inputs, shapes if `batch` has those."""
-    rate = {"steps": 1000, "steps_per_epoch": 100, "learning_rate": 2e-4}
-    optimizers = tuple(make_optimizer(config.optimizer, **rate) for _ in range(2))
     shared = Parallel(mode, tuple(jax.devices()[:devices]))
-    graphs = build_graphs(config, shared.axis_name)
-    recipe = make_recipe(config, graphs, optimizers, shared.axis_name)
+    method = make_method(config, examples=100, axis_name=shared.axis_name)
     sample = shared.share(lambda arrays, step, seed: arrays)
-    begin = lambda: create_train_state(config, *optimizers)  # noqa: E731
     only_shapes = isinstance(batch["msi"], jax.ShapeDtypeStruct)
-    state = jax.eval_shape(begin) if only_shapes else begin()
-    return shared, make_chunk(recipe, sample, steps), (state, batch, np.uint32(0))
+    state = jax.eval_shape(method.init) if only_shapes else method.init()
+    return shared, make_chunk(method, sample, steps), (state, batch, np.uint32(0))
 
 
 def asked_gflop(config, batch: dict) -> float:
@@ -213,21 +207,16 @@ def kept_gib(config, batch: dict) -> float:
     All arrays that their forward passes leave for their backward passes and that have the batch in
     front: by jax, before any compiler, and the same on every machine.
     """
-    rate = {"steps": 1000, "steps_per_epoch": 100, "learning_rate": 2e-4}
-    optimizers = tuple(make_optimizer(config.optimizer, **rate) for _ in range(2))
-    recipe = make_recipe(config, build_graphs(config), optimizers)
+    setup = make_setup(config)
 
     def backward(state, batch):
-        judge = state.discriminator
-        keys = jax.random.split(jax.random.key(0), len(batch["msi"]))
-        paint = lambda p: step.paint(recipe, batch["msi"], keys, state.generator.stats, p)  # noqa: E731
-        fake, generator, _ = jax.vjp(paint, state.generator.params, has_aux=True)
-        loss = lambda p: judge_objective(  # noqa: E731
-            recipe, p, judge, batch, fake, keys, state.step
-        )
-        return generator, jax.vjp(loss, judge.params, has_aux=True)[1]
+        part = batch, jax.random.split(jax.random.key(0), len(batch["msi"]))
+        network = state.discriminator
+        fake, generator, _ = forward(setup, state.generator.params, state.generator.stats, part)
+        loss = lambda p: discriminator_objective(setup, p, network.stats, part, fake)  # noqa: E731
+        return generator, jax.vjp(loss, network.params, has_aux=True)[1]
 
-    begin = jax.eval_shape(lambda: create_train_state(config, *optimizers))
+    begin = jax.eval_shape(make_method(config).init)
     leaves = jax.tree.leaves(jax.eval_shape(backward, begin, batch))
     held = [x for x in leaves if x.shape[:1] == batch["msi"].shape[:1]]
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in held) / 2**30

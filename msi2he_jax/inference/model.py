@@ -17,7 +17,7 @@ from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import existing_folder
 from msi2he_jax.models import multiple_of
 from msi2he_jax.training.checkpoint import Restored, restore_generator
-from msi2he_jax.training.state import run as run_network
+from msi2he_jax.training.methods import make_method
 
 NORMS = ("batch", "running")
 
@@ -112,31 +112,32 @@ def _channels(restored: Restored, provenance: dict[str, Any], run_dir: Path) -> 
 
 
 def _make_apply(restored: Restored, channels: int, norm: str, dropout: bool) -> Callable:
-    paint = _make_paint(restored, channels, norm, dropout)
+    generate = _make_generate(restored, channels, norm, dropout)
     key = jax.random.key(restored.config.seed) if dropout else None
-    return lambda msi: paint(msi, key)
+    return lambda msi: generate(msi, key)
 
 
 def _make_sample(restored: Restored, channels: int, norm: str) -> Callable:
-    paint = _make_paint(restored, channels, norm, dropout=True)
+    generate = _make_generate(restored, channels, norm, dropout=True)
     key = jax.random.key(restored.config.seed)
-    return lambda msi, number: paint(msi, jax.random.fold_in(key, number))
+    return lambda msi, number: generate(msi, jax.random.fold_in(key, number))
 
 
-def _make_paint(restored: Restored, channels: int, norm: str, dropout: bool) -> Callable:
+def _make_generate(restored: Restored, channels: int, norm: str, dropout: bool) -> Callable:
     """Compiles the generator; with its own statistics an image goes alone, as pix2pix tests."""
     arrays = jax.device_put((restored.params, restored.stats))
 
-    def paint(params, stats, msi, key):
-        modes = {"train": False, "norm": norm, "dropout_key": key}
-        return run_network(restored.graph, params, stats, msi, **modes)[0]
+    method = make_method(restored.config)
 
-    def paint_alone(params, stats, msi, key):
-        return jax.vmap(lambda one: paint(params, stats, one[None], key)[0])(msi)
+    def generate(params, stats, msi, key):
+        return method.synthesize(params, stats, msi, norm=norm, dropout_key=key)
+
+    def generate_alone(params, stats, msi, key):
+        return jax.vmap(lambda one: generate(params, stats, one[None], key)[0])(msi)
 
     # One mask for every image keeps dropout from depending on an image's place in the batch.
     alone = norm == "batch" or dropout
-    compiled = jax.jit(paint_alone if alone else paint)
+    compiled = jax.jit(generate_alone if alone else generate)
 
     def checked(msi, key):
         if msi.ndim != 4 or msi.shape[-1] != channels:

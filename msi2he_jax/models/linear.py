@@ -14,7 +14,7 @@ from msi2he_jax.models import layers
 class LinearMap(nnx.Module):
     """Colours as a weighted sum of a pixel's channels and of their means over its neighbours.
 
-    Kernel and bias are statistics of the training data: solved for once (`training.linear`), kept
+    Kernel and bias are statistics of the training data: solved for once (`training.methods`), kept
     and averaged like those of batch normalisation, and never trained. Zero until then.
 
     Args:

@@ -23,11 +23,13 @@ def mean_over_parts(
         function: `(carry, part) -> (carry, found)`, a pytree of floats.
         carry: What is handed from part to part.
         batch: Pytree of arrays `[B, ...]`; B is a multiple of `count`.
-        count: Parts.
+        count: Parts; 1 calls the function on the batch as it is.
 
     Returns:
         The last carry, and the mean of what was found.
     """
+    if count == 1:
+        return function(carry, batch)
     parts = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
     first = jax.tree.map(lambda x: x[0], parts)
     kinds = jax.eval_shape(function, carry, first)[1]

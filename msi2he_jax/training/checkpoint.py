@@ -29,7 +29,7 @@ from msi2he_jax.errors import InputError
 from msi2he_jax.json_schema import TEXT, check_json
 from msi2he_jax.plain_json import json_ready, json_text
 from msi2he_jax.training import processes, same_run, stored_arrays
-from msi2he_jax.training.state import TrainState, build_graphs, parameter_shapes
+from msi2he_jax.training.state import TrainState, parameter_shapes
 
 KINDS = ("latest", "best")
 _DAMAGE = (ValueError, OSError, LookupError, RuntimeError)  # What tensorstore raises, and we.
@@ -52,11 +52,10 @@ class Saved:
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A generator as trained, ready for `step.run(graph, params, stats, msi, ...)`.
+    """A generator as trained, ready for `Method.synthesize`.
 
     Attributes:
         config: Configuration of its run.
-        graph: `nnx.GraphDef` of the generator.
         params: `nnx.State` of its parameters; the moving average where the run kept one.
         stats: `nnx.State` of its statistics.
         step: Training step.
@@ -64,7 +63,6 @@ class Restored:
     """
 
     config: ConfigDict
-    graph: Any
     params: Any
     stats: Any
     step: int
@@ -387,7 +385,6 @@ def restore_generator(run_dir: str | os.PathLike, which: str = "best") -> Restor
         raise InputError(run_dir, f"checkpoints/{which}", "holds no checkpoint", "train first")
     return Restored(
         config=config,
-        graph=build_graphs(config).generator,
         params=fill(params, saved.arrays, f"{part}.params"),
         stats=fill(stats, saved.arrays, f"{part}.stats"),
         step=saved.step,

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from msi2he_jax.metrics.evaluation import score_batch
-from msi2he_jax.training.state import run
+from msi2he_jax.training.methods import make_method
+from msi2he_jax.training.state import apply_network
 
 LOWER_IS_BETTER = ("mae", "mae_masked")
 IMAGES = ("histology", "tissue_mask", "valid_mask")
 
 
-def make_evaluator(config: Any, graph: Any) -> Callable[..., tuple[dict, jax.Array]]:
+def make_evaluator(config: Any) -> Callable[..., tuple[dict, jax.Array]]:
     """Returns `(params, stats, arrays) -> (scores, images)` for a split.
 
     Each image is synthesised by itself, so that with `norm_at_test="batch"` its statistics are its
@@ -25,7 +26,6 @@ def make_evaluator(config: Any, graph: Any) -> Callable[..., tuple[dict, jax.Arr
 
     Args:
         config: The whole configuration; section `test` decides on statistics and dropout.
-        graph: `nnx.GraphDef` of the generator.
 
     Returns:
         A function of the generator's arrays, of `first`, the number of the first example where
@@ -34,21 +34,22 @@ def make_evaluator(config: Any, graph: Any) -> Callable[..., tuple[dict, jax.Arr
         names of `metrics.evaluation`, as evaluate measures them; `ms_ssim` only where
         `train.best_metric` asks for it. Images are `[N, H, W, 3]` uint8.
     """
+    method = make_method(config)  # without a mapped axis: every process scores by itself
 
     @jax.jit
-    def paint(params, stats, msi, first):
+    def generate(params, stats, msi, first):
         def one(example):
             number, msi = example
             key = jax.random.fold_in(jax.random.key(config.seed), number)
-            modes = {"train": False, "norm": config.test.norm_at_test}
+            modes = {"norm": config.test.norm_at_test}
             modes["dropout_key"] = key if config.test.dropout_at_test else None
-            fake = run(graph, params, stats, msi[None], **modes)[0].astype(jnp.float32)
+            fake = method.synthesize(params, stats, msi[None], **modes).astype(jnp.float32)
             return jnp.clip(0.5 * fake[0] + 0.5, 0.0, 1.0)
 
         return jax.lax.map(one, (first + jnp.arange(len(msi)), msi))
 
     def evaluate(params, stats, arrays, first=0):
-        fakes = paint(params, stats, arrays["msi"], first)
+        fakes = generate(params, stats, arrays["msi"], first)
         truth = (arrays[name] for name in IMAGES)
         ms_ssim = config.train.best_metric == "ms_ssim"
         return _scores(fakes, *truth, ms_ssim=ms_ssim), _to_bytes(fakes)
@@ -105,7 +106,7 @@ def estimate_flow(graph: Any, params: Any) -> Callable[[jax.Array, jax.Array], j
     @jax.jit
     def flow(fake, real):
         images = (x.astype(jnp.float32) / 127.5 - 1.0 for x in (fake, real))
-        return run(graph, params, {}, *images)[0]
+        return apply_network(graph, params, {}, *images)[0]
 
     return flow
 

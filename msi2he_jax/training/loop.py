@@ -15,12 +15,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from msi2he_jax import locking
-from msi2he_jax.metrics.regression import LinearFit
 from msi2he_jax.models import flops
 from msi2he_jax.training import (
     checkpoint,
     evaluation,
-    linear,
     monitor,
     parallel,
     processes,
@@ -33,12 +31,7 @@ from msi2he_jax.training.preparation import (
     open_data,
 )
 from msi2he_jax.training.run import Report, Run, build_run, prepare_folder, resume
-from msi2he_jax.training.state import (
-    Graphs,
-    TrainState,
-    build_graphs,
-    inference_arrays,
-)
+from msi2he_jax.training.state import Graphs, TrainState, build_graphs
 
 MOST_SKIPPED = 10  # steps in a row that are not finite before the run is given up
 MOST_SILENT_S = 5.0  # s between two words of progress, where a call is a single step
@@ -103,24 +96,17 @@ def train_and_evaluate(
     with processes.entered_by_first(locking.held(workdir, "train", inside=True)):
         same_run.check_same_run(workdir, config)
         run = build_run(config, data, validation, report)
-        if not checkpoint.has_steps(workdir):
-            run.state = _beginning(run, config, data, begin)
+        run.state = _initial_state(run, data, begin, resumed=checkpoint.has_steps(workdir))
         prepare_folder(workdir, config)
         return _go_on(run, workdir, resume(run, workdir), stop)
 
 
-def _beginning(run: Run, config: ConfigDict, data: Data, begin: Callable | None) -> TrainState:
-    """The state before the first step: as drawn, as `begin` says, or with its linear map fitted."""
-    if config.model.start != "none":
-        fit = linear.fit_training_split(config, data)
-        run.report.note(f"{config.model.start}: {_fit_words(config.model.start, fit)}")
-        return linear.begin_linear(run.state, fit)
-    return begin(run.state, build_graphs(config), config) if begin else run.state
-
-
-def _fit_words(method: str, fit: LinearFit) -> str:
-    unit = "components" if method == "pls" else "penalty"
-    return f"{fit.chosen:.3g} {unit}, chosen by training patients left out in turn"
+def _initial_state(run: Run, data: Data, begin: Callable | None, *, resumed: bool) -> TrainState:
+    """The state before the first step; of a resumed run only what its checkpoint fills."""
+    if resumed:
+        return run.method.init()
+    state = run.method.init(data, run.report.note)
+    return begin(state, build_graphs(run.config), run.config) if begin else state
 
 
 def _go_on(
@@ -247,7 +233,7 @@ def _formula(run: Run, length: int) -> dict[str, float]:
 def validate(run: Run, managers: dict[str, Any], writer: monitor.Monitor) -> None:
     """Scores the validation split and keeps the state as the best where it is."""
     state, name = run.devices.single(run.state), run.config.train.best_metric
-    scores, _ = run.evaluate(*inference_arrays(state), run.validation_arrays)
+    scores, _ = run.evaluate(*run.method.finish(state), run.validation_arrays)
     scores = jax.device_get(scores)
     means = processes.of_first(np.array([_finite_mean(scores[key]) for key in scores]))
     means = dict(zip(scores, means.tolist(), strict=True))
@@ -267,7 +253,7 @@ def pictures(run: Run) -> np.ndarray:
     """
     few = {name: array[:_PICTURES] for name, array in run.validation_arrays.items()}
     state = run.devices.single(run.state)
-    fakes = run.evaluate(*inference_arrays(state), few)[1]
+    fakes = run.evaluate(*run.method.finish(state), few)[1]
     columns = [run.validation.view[:_PICTURES], fakes, run.validation.histology[:_PICTURES]]
     if state.flow is not None:
         flow = evaluation.estimate_flow(build_graphs(run.config).flow, state.flow.params)

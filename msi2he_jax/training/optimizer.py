@@ -10,6 +10,11 @@ import jax.numpy as jnp
 import optax
 
 
+def steps_per_epoch(config: Any, examples: int) -> int:
+    """Returns how many batches make an epoch of `examples` pairs; a last part of one counts not."""
+    return max(1, examples // config.train.batch_size)
+
+
 def make_schedule(
     config: Any, *, steps: int, steps_per_epoch: int, learning_rate: float
 ) -> Callable[[jax.Array | int], jax.Array | float]:

@@ -1,4 +1,4 @@
-"""From a configuration and its data to what the loop needs: arrays, optimisers, batches."""
+"""From a configuration and its data to what the loop needs: arrays and batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from msi2he_jax.errors import InputError
 from msi2he_jax.metrics.similarity import ms_ssim_side
 from msi2he_jax.models import multiple_of
 from msi2he_jax.training import processes
-from msi2he_jax.training.optimizer import make_optimizer
+from msi2he_jax.training.optimizer import steps_per_epoch
 
 _ENOUGH = 0.5  # of a memory, for the data; networks and activations need the rest
 _DENSEST = 8  # times smaller may shards be than their pairs in memory
@@ -144,29 +144,12 @@ def _check_sizes(config: ConfigDict, side: int) -> None:
         raise InputError("config", "loss.pyramid_levels", why)
 
 
-def steps_per_epoch(config: ConfigDict, examples: int) -> int:
-    """Returns how many batches make an epoch of `examples` pairs; a last part of one counts not."""
-    return max(1, examples // config.train.batch_size)
-
-
 def example_weights(config: ConfigDict, data: Data) -> dict[str, np.ndarray]:
     """Returns `weight`, float32 `[N]` with a mean of 1, where examples weigh unequally."""
     if not config.loss.tissue_power:
         return {}
     fraction = data.tissue_fraction**config.loss.tissue_power
     return {"weight": (fraction / max(fraction.mean(), 1e-6)).astype(np.float32)}
-
-
-def build_optimizers(config: ConfigDict, examples: int) -> tuple[Any, Any]:
-    """Returns the two networks' optimisers for a training split of `examples` pairs."""
-    settings = config.optimizer
-    schedule = {
-        "steps": config.train.steps,
-        "steps_per_epoch": steps_per_epoch(config, examples),
-    }
-    rates = (settings.learning_rate, settings.d_learning_rate or settings.learning_rate)
-    first, second = (make_optimizer(settings, learning_rate=rate, **schedule) for rate in rates)
-    return first, second
 
 
 def sampler(config: ConfigDict, pad_value: int = 255) -> Callable[..., dict[str, jax.Array]]:

@@ -18,12 +18,12 @@ from msi2he_jax.data import loader
 from msi2he_jax.data.streaming import Stored
 from msi2he_jax.json_schema import check_json
 from msi2he_jax.training import checkpoint, evaluation, monitor, parallel, processes, same_run
+from msi2he_jax.training.chunk import make_chunk
 from msi2he_jax.training.feed import Feed, make_feed
-from msi2he_jax.training.optimizer import decay_begins
-from msi2he_jax.training.preparation import Data, build_optimizers, steps_per_epoch
-from msi2he_jax.training.recipe import make_recipe
-from msi2he_jax.training.state import TrainState, build_graphs, create_train_state
-from msi2he_jax.training.step import make_chunk
+from msi2he_jax.training.methods import Method, make_method
+from msi2he_jax.training.optimizer import decay_begins, steps_per_epoch
+from msi2he_jax.training.preparation import Data
+from msi2he_jax.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Run:
     """A run in progress: what was built once, and what changes between chunks."""
 
     config: ConfigDict
+    method: Method
     report: Report
     devices: parallel.Parallel
     chunk: Callable[[int], Callable]
@@ -71,23 +72,21 @@ def build_run(config: ConfigDict, data: Data, validation: loader.Arrays, report:
     devices = parallel.choose_devices(
         config.parallel, config.train.batch_size // config.train.microbatches
     )
-    optimizers = build_optimizers(config, len(data))
-    recipe = make_recipe(
-        config, build_graphs(config, devices.axis_name), optimizers, devices.axis_name
-    )
+    method = make_method(config, examples=len(data), axis_name=devices.axis_name)
     dtype = jnp.bfloat16 if config.model.dtype == "bfloat16" else jnp.float32
     feed = make_feed(config, data, devices, dtype)
-    evaluate = evaluation.make_evaluator(config, build_graphs(config).generator)
+    evaluate = evaluation.make_evaluator(config)
     held = validation.device_dict(dtype)
     if isinstance(data, Stored):  # the validation split may be large as well
         evaluate = evaluation.in_parts(evaluate)
     else:
         held = devices.beside(held)
-    run = Run(
+    return Run(
         config=config,
+        method=method,
         report=report,
         devices=devices,
-        chunk=lambda length: make_chunk(recipe, feed.inside, length),
+        chunk=lambda length: make_chunk(method, feed.inside, length),
         evaluate=evaluate,
         validation=validation,
         clock=monitor.Clock(),
@@ -101,8 +100,6 @@ def build_run(config: ConfigDict, data: Data, validation: loader.Arrays, report:
             steps_per_epoch=steps_per_epoch(config, len(data)),
         ),
     )
-    run.state = create_train_state(config, *optimizers)
-    return run
 
 
 def prepare_folder(workdir: str | os.PathLike, config: ConfigDict) -> None:

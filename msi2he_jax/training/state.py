@@ -12,7 +12,6 @@ import optax
 from flax import nnx
 
 from msi2he_jax.models import FlowNet, build_discriminator, build_generator, layers
-from msi2he_jax.training.optimizer import flow_optimizer
 
 _KEPT = {
     "activations": jax.checkpoint_policies.save_only_these_names(layers.CONVOLVED),
@@ -116,6 +115,7 @@ def create_train_state(
     config: Any,
     generator_optimizer: optax.GradientTransformation,
     discriminator_optimizer: optax.GradientTransformation,
+    flow_optimizer: optax.GradientTransformation | None = None,
 ) -> TrainState:
     """Returns the state before the first step; a function of `config.seed` alone.
 
@@ -123,6 +123,7 @@ def create_train_state(
         config: The whole configuration, `model.in_channels` included.
         generator_optimizer: The generator's optimiser.
         discriminator_optimizer: The discriminator's.
+        flow_optimizer: The flow network's, where there is one.
     """
 
     def create() -> TrainState:
@@ -137,16 +138,14 @@ def create_train_state(
             if judge
             else None,
             average=Average(generator.params, generator.stats) if config.ema else None,
-            flow=_begin(_flow(config), flow_optimizer(config, generator_optimizer))
-            if config.flow.enabled
-            else None,
+            flow=_begin(_flow(config), flow_optimizer) if config.flow.enabled else None,
         )
 
     # A copy, since the average must not share its arrays with what a donated call overwrites.
     return jax.tree.map(jnp.copy, jax.jit(create)())
 
 
-def run(
+def apply_network(
     graph: Any, params: Any, stats: Any, *inputs: Any, remat: str = "none", **modes: Any
 ) -> tuple[Any, Any]:
     """Applies a network to its arrays: returns its output and its statistics afterwards.

@@ -10,7 +10,7 @@ from msi2he_jax.errors import InputError
 from msi2he_jax.interop import torch_checkpoint as converter
 from msi2he_jax.interop.torch_file import read_state_dict, write_state_dict
 from msi2he_jax.models import naming
-from msi2he_jax.training.preparation import build_optimizers
+from msi2he_jax.training.methods import build_optimizers
 from msi2he_jax.training.state import build_graphs, create_train_state
 
 

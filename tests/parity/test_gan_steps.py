@@ -1,10 +1,9 @@
-"""Whole steps of `training.step.train_step` in float64, against the same in PyTorch.
+"""Whole steps of the training methods in float64, against the same in PyTorch.
 
 Losses, parameters and statistics agree to 1e-10 after up to ten steps: the order of the updates,
 the losses and their weights, Adam and its epsilon, and the schedule are the original's.
 """
 
-import functools
 import importlib.util
 import pathlib
 
@@ -16,10 +15,8 @@ from flax import nnx
 
 from msi2he_jax.config import default_config
 from msi2he_jax.models import naming
-from msi2he_jax.training.preparation import build_optimizers
-from msi2he_jax.training.recipe import make_recipe
-from msi2he_jax.training.state import Network, TrainState, build_graphs
-from msi2he_jax.training.step import train_step
+from msi2he_jax.training.methods import build_optimizers, make_method
+from msi2he_jax.training.state import Network, TrainState
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
@@ -30,8 +27,8 @@ def train(arrays, filled):
 
     def run(config, case, prefix):
         with jax.enable_x64(True):
-            recipe, state, names = _begin(config, case, prefix, filled)
-            step = jax.jit(functools.partial(train_step, recipe))
+            method, state, names = _begin(config, case, prefix, filled)
+            step = jax.jit(method.step)
             seen = []
             for number in range(case["steps"]):
                 state, metrics = step(state, _batch(arrays, case, prefix, number), _key())
@@ -48,11 +45,11 @@ def _key():
 
 
 def _begin(config, case, prefix, filled):
-    """The recipe as a run makes it, the state filled as the recorded networks were, and names."""
+    """The method as a run makes it, the state filled as the recorded networks were, and names."""
     config.model.update({"dtype": "float64", "dropout": 0.0, "in_channels": 3})
     config.train.batch_size, config.train.steps = case["batch"], case["steps"]
-    optimizers = build_optimizers(config, case.get("steps_per_epoch", 1) * case["batch"])
-    recipe = make_recipe(config, build_graphs(config), optimizers)
+    examples = case.get("steps_per_epoch", 1) * case["batch"]
+    method, optimizers = make_method(config, examples=examples), build_optimizers(config, examples)
     counters = dict.fromkeys(("step", "skipped", "skipped_in_a_row"), jnp.zeros((), jnp.int32))
     parts, names = {"generator": None, "discriminator": None}, {}
     settings = {"generator": config.model}
@@ -63,7 +60,7 @@ def _begin(config, case, prefix, filled):
         net = filled(f"{prefix}/{part[0]}", of_part, part[0])
         parts[part] = Network(net.params, net.stats, optimizer.init(net.params))
         names[part] = net.names
-    return recipe, TrainState(**counters, **parts, average=None), names
+    return method, TrainState(**counters, **parts, average=None), names
 
 
 def _batch(arrays, case, prefix, number):

@@ -25,7 +25,8 @@ from msi2he_jax import config, preprocess, register
 from msi2he_jax.data.builder import read_split
 from msi2he_jax.data.loader import load_arrays
 from msi2he_jax.msi import ranges
-from msi2he_jax.training.preparation import build_optimizers, complete_config
+from msi2he_jax.training.methods import build_optimizers
+from msi2he_jax.training.preparation import complete_config
 from msi2he_jax.training.state import create_train_state
 from tests.revisions.cohort import SIZES, make_cohort
 from tests.revisions.differences import leaves

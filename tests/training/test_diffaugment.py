@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from msi2he_jax.training.diffaugment import DiffAugment, augment
 
 vary = jax.jit(augment, static_argnums=3)

@@ -10,8 +10,8 @@ from msi2he_jax.data import loader
 from msi2he_jax.metrics import baselines, nulls
 from msi2he_jax.metrics.evaluation import unit_float
 from msi2he_jax.training import checkpoint, loop, preparation
-from msi2he_jax.training.linear import fit_training_split
-from msi2he_jax.training.state import run as run_network
+from msi2he_jax.training.methods import make_method
+from msi2he_jax.training.methods.initial import fit_training_split
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def started(config):
 
 def _image(run, which, msi):
     restored = checkpoint.restore_generator(run, which)
-    modes = {"train": False, "norm": "running", "dropout_key": None}
-    image = run_network(restored.graph, restored.params, restored.stats, msi, **modes)[0]
+    synthesize = make_method(restored.config).synthesize
+    image = synthesize(restored.params, restored.stats, msi, norm="running", dropout_key=None)
     return np.asarray(image), restored
 
 

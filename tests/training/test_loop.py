@@ -139,7 +139,7 @@ def test_validation_scores_the_averaged_generator(config, tmp_path):
     outcome = loop.train_and_evaluate(config, tmp_path / "run")
     found = checkpoint.restore_generator(tmp_path / "run", "best")
     arrays = loader.load_arrays.splits["validation"].device_dict()
-    evaluate = make_evaluator(config, found.graph)
+    evaluate = make_evaluator(found.config)
     (line,) = _lines(tmp_path / "run", "validation")
     saved = _weights(tmp_path / "run").arrays
     scores = {}

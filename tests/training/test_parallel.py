@@ -14,8 +14,8 @@ from msi2he_jax.training import parallel
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np, optax
 from msi2he_jax.config import default_config
-from msi2he_jax.training import parallel, state, step
-from msi2he_jax.training.recipe import make_recipe
+from msi2he_jax.training import chunk as chunks, parallel, state
+from msi2he_jax.training.methods import METHODS, Optimizers, Setup
 
 assert len(jax.devices()) == 8
 # An "optimiser" that changes nothing and keeps the gradient as its state.
@@ -27,8 +27,7 @@ config = default_config()
 config.model.update({"name": "unet_ronneberger", "depth": 1, "features": 2, "in_channels": 3,
                      "upsample": "resize", "dropout": 0.5})
 config.discriminator.update({"features": 2, "n_layers": 1})
-# All that draws: dropout, what the discriminator sees, the place of the penalty.
-config.diffaugment.update({"color": 1.0, "translation": 0.125, "cutout": 0.25})
+# All that draws: dropout, the place of the penalty.
 config.loss.gan = "wgangp"
 rng = np.random.default_rng(0)
 arrays = {name: rng.random((8, 8, 8, 3), np.float32) for name in ("msi", "image")}
@@ -37,11 +36,11 @@ def sample(arrays, step, seed):
     return arrays
 
 def gradients(devices, arrays=arrays):
-    recipe = make_recipe(config, state.build_graphs(config, devices.axis_name),
-                         (keeper, keeper), devices.axis_name)
+    parts = Setup(config, state.build_graphs(config, devices.axis_name),
+                  Optimizers(keeper, keeper), devices.axis_name)
     inputs = [devices.place(x) for x in (state.create_train_state(config, keeper, keeper), arrays,
                                          jnp.uint32(0))]
-    chunk = step.make_chunk(recipe, devices.share(sample), 1)
+    chunk = chunks.make_chunk(METHODS["gan"](parts), devices.share(sample), 1)
     compiled, seconds = devices.compile(chunk, *inputs)
     assert seconds > 0
     with jax.transfer_guard("disallow"):

@@ -7,21 +7,31 @@ import optax
 import pytest
 from flax import nnx
 
-from msi2he_jax.training import step as steps
-from msi2he_jax.training.recipe import make_recipe
-from msi2he_jax.training.state import build_graphs, create_train_state, inference_arrays
+from msi2he_jax.training.chunk import make_chunk
+from msi2he_jax.training.methods import METHODS, Optimizers, Setup, method_name
+from msi2he_jax.training.optimizer import flow_optimizer
+from msi2he_jax.training.state import apply_network, build_graphs
 
 RATE = 0.05
 SGD = optax.sgd(RATE)  # parameters move by the gradient and nothing else
-take = jax.jit(steps.train_step, static_argnums=0)
+take = jax.jit(lambda method, *inputs: method.step(*inputs), static_argnums=0)
 
 
-def setup(config, **changes):
-    """A recipe and a state with plain SGD, without dropout."""
-    config.model.in_channels = 4
-    recipe = make_recipe(config, build_graphs(config), (SGD, SGD))
-    state = create_train_state(config, SGD, SGD)
-    return dataclasses.replace(recipe, dropout=False, **changes), state
+def built(config, options=None, *, dropout=0.0):
+    """The method of a configuration with some keys changed, by plain SGD, and its first state."""
+    config = config.copy_and_resolve_references()
+    channels = {"model.in_channels": 4, "model.dropout": dropout}
+    config.update_from_flattened_dict({**channels, **(options or {})})
+    flow = flow_optimizer(config, SGD) if config.flow.enabled else None
+    parts = Setup(config, build_graphs(config), Optimizers(SGD, SGD, flow))
+    method = METHODS[method_name(config)](parts)
+    return method, method.init()
+
+
+def _graphs(config):
+    config = config.copy_and_resolve_references()
+    config.model.update({"in_channels": 4, "dropout": 0.0})
+    return build_graphs(config)
 
 
 @pytest.fixture
@@ -38,17 +48,16 @@ def _gap(first, second):
 
 def test_step_is_the_originals_order(config, batch):
     """Against the same step written out: D on the detached image, then G through the updated D."""
-    recipe, state = setup(config)
+    method, state = built(config)
+    graphs = _graphs(config)
     g, d = state.generator, state.discriminator
 
     def paint(params):
         modes = {"train": True, "norm": "batch", "dropout_key": None}
-        return steps.run(recipe.graphs.generator, params, g.stats, batch["msi"], **modes)[0]
+        return apply_network(graphs.generator, params, g.stats, batch["msi"], **modes)[0]
 
     def judge(params, stats, image):
-        return steps.run(
-            recipe.graphs.discriminator, params, stats, batch["msi"], image, train=True
-        )
+        return apply_network(graphs.discriminator, params, stats, batch["msi"], image, train=True)
 
     def d_loss(params):
         fake = judge(params, d.stats, paint(g.params))[0]
@@ -72,7 +81,7 @@ def test_step_is_the_originals_order(config, batch):
         return d_params, descend(g_loss, g.params), judge(d_params, stats, paint(g.params))[1]
 
     d_params, g_params, stats = by_hand()
-    new, metrics = take(recipe, state, batch, jax.random.key(0))
+    new, metrics = take(method, state, batch, jax.random.key(0))
     assert _gap(new.discriminator.params, d_params) < 1e-6
     assert _gap(new.generator.params, g_params) < 1e-4  # the step itself is of size 1
     assert _gap(new.discriminator.stats, stats) < 1e-6
@@ -83,11 +92,11 @@ def test_step_is_the_originals_order(config, batch):
 
 def test_without_a_discriminator_it_is_regression(config, batch):
     config.discriminator.name = "none"
-    recipe, state = setup(config, reconstruction="mse", lambda_l1=1.0)
+    method, state = built(config, {"loss.reconstruction": "mse", "loss.lambda_l1": 1.0})
     assert state.discriminator is None
     values = []
     for _ in range(20):
-        state, metrics = take(recipe, state, batch, jax.random.key(0))
+        state, metrics = take(method, state, batch, jax.random.key(0))
         values.append(float(metrics["reconstruction"]))
     assert set(metrics) == {"reconstruction", "skipped"}
     assert values[-1] < values[0] and (np.diff(values) < 1e-3).all()
@@ -95,49 +104,49 @@ def test_without_a_discriminator_it_is_regression(config, batch):
 
 @pytest.mark.parametrize("poison", ["msi", "image"])
 def test_a_step_that_is_not_finite_changes_nothing_but_the_counters(config, batch, poison):
-    recipe, state = setup(config)
+    method, state = built(config)
     bad = {**batch, poison: np.full_like(batch[poison], np.nan)}
-    after, metrics = take(recipe, state, bad, jax.random.key(0))
+    after, metrics = take(method, state, bad, jax.random.key(0))
     assert float(metrics["skipped"]) == 1
     assert (int(after.step), int(after.skipped), int(after.skipped_in_a_row)) == (1, 1, 1)
     for part in ("generator", "discriminator", "average"):
         assert _gap(getattr(after, part), getattr(state, part)) == 0
-    after, _ = take(recipe, after, batch, jax.random.key(0))
+    after, _ = take(method, after, batch, jax.random.key(0))
     assert (int(after.step), int(after.skipped), int(after.skipped_in_a_row)) == (2, 1, 0)
     assert _gap(after.generator.params, state.generator.params) > 0
 
 
 def test_average_follows_and_is_what_inference_takes(config, batch):
-    recipe, state = setup(config)
-    new, _ = take(recipe, state, batch, jax.random.key(0))
+    method, state = built(config)
+    new, _ = take(method, state, batch, jax.random.key(0))
     keep = min(0.9, 1 / 10)  # the warm-up's first decay
     expected = jax.tree.map(
         lambda a, b: keep * a + (1 - keep) * b, state.generator.params, new.generator.params
     )
     assert _gap(new.average.params, expected) < 1e-6
-    assert inference_arrays(new)[0] is new.average.params
-    assert inference_arrays(dataclasses.replace(new, average=None))[0] is new.generator.params
+    assert method.finish(new)[0] is new.average.params
+    assert method.finish(dataclasses.replace(new, average=None))[0] is new.generator.params
 
 
 def test_wgangp_moves_both_networks(config, batch):
     config.discriminator.norm = "instance"
-    recipe, state = setup(config, gan="wgangp", lambda_l1=0.0)
-    new, metrics = take(recipe, state, batch, jax.random.key(0))
+    method, state = built(config, {"loss.gan": "wgangp", "loss.lambda_l1": 0.0})
+    new, metrics = take(method, state, batch, jax.random.key(0))
     assert all(np.isfinite(float(value)) for value in metrics.values())
     assert _gap(new.generator.params, state.generator.params) > 0
     assert _gap(new.discriminator.params, state.discriminator.params) > 0
 
 
 def test_start_is_a_function_of_the_seed(config):
-    first, again = setup(config)[1], setup(config)[1]
+    first, again = built(config)[1], built(config)[1]
     assert _gap(first, again) == 0
     config.seed = 1
-    assert _gap(first, setup(config)[1]) > 0
+    assert _gap(first, built(config)[1]) > 0
 
 
 def test_states_hold_parameters_and_statistics_only(config):
     """No random state hides in a network: a checkpoint holds everything."""
-    _, state = setup(config)
+    _, state = built(config)
     for network in (state.generator, state.discriminator):
         for kind, tree in ((nnx.Param, network.params), (nnx.BatchStat, network.stats)):
             leaves = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, nnx.Variable))
@@ -146,15 +155,14 @@ def test_states_hold_parameters_and_statistics_only(config):
 
 def test_chunks_of_any_length_give_the_same_state(config, batch):
     """How steps are cut into calls changes nothing, dropout included: bit for bit between loops."""
-    recipe, state = setup(config)
-    recipe = dataclasses.replace(recipe, dropout=True)
+    method, state = built(config, dropout=0.5)
 
     def sample(arrays, step, seed):
         turned = jax.random.bernoulli(jax.random.fold_in(jax.random.key(seed), step))
         return jax.tree.map(lambda x: jnp.where(turned, x[::-1], x), arrays)
 
     def after_four(length):
-        chunk, now = jax.jit(steps.make_chunk(recipe, sample, length)), state
+        chunk, now = jax.jit(make_chunk(method, sample, length)), state
         for _ in range(4 // length):
             now, metrics = chunk(now, batch, jnp.uint32(3))
             assert metrics["reconstruction"].shape == (length,)
@@ -172,10 +180,9 @@ def test_parts_of_a_batch_give_the_whole_ones_step(config, flow):
     rng = np.random.default_rng(1)
     msi, image = rng.random((4, 16, 16, 4), np.float32), rng.random((4, 16, 16, 3), np.float32)
     batch = {"msi": msi, "image": 2 * image - 1}
-    recipe, state = setup(config)
-    recipe = dataclasses.replace(recipe, dropout=True)
-    whole, metrics = take(recipe, state, batch, jax.random.key(0))
-    parts = dataclasses.replace(recipe, microbatches=2)
+    method, state = built(config, dropout=0.5)
+    whole, metrics = take(method, state, batch, jax.random.key(0))
+    parts, _ = built(config, {"train.microbatches": 2}, dropout=0.5)
     cut, cut_metrics = take(parts, state, batch, jax.random.key(0))
     assert set(metrics) == set(cut_metrics)
     for name, value in metrics.items():
@@ -189,9 +196,9 @@ def test_parts_see_their_own_batch_statistics_and_bad_ones_skip_the_step(config)
     rng = np.random.default_rng(2)
     batch = {"msi": rng.random((4, 16, 16, 4), np.float32)}
     batch["image"] = rng.random((4, 16, 16, 3), np.float32) * 2 - 1
-    recipe, state = setup(config, microbatches=2)
-    new, _ = take(recipe, state, batch, jax.random.key(0))
+    method, state = built(config, {"train.microbatches": 2})
+    new, _ = take(method, state, batch, jax.random.key(0))
     assert _gap(new.generator.stats, state.generator.stats) > 0
     batch["image"][3] = np.nan
-    after, metrics = take(recipe, state, batch, jax.random.key(0))
+    after, metrics = take(method, state, batch, jax.random.key(0))
     assert float(metrics["skipped"]) == 1 and _gap(after.generator, state.generator) == 0

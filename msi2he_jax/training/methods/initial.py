@@ -1,9 +1,9 @@
-"""Solves for the linear map that a generator is, or begins with."""
+"""The state before the first step: random weights, and a linear map solved in closed form."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -17,7 +17,30 @@ from msi2he_jax.data.streaming import Stored
 from msi2he_jax.metrics.evaluation import unit_float
 from msi2he_jax.metrics.regression import LinearFit, fit_linear, patient_moments
 from msi2he_jax.models.linear import fitted_values
-from msi2he_jax.training.state import Average, TrainState
+from msi2he_jax.training.methods.setup import Setup
+from msi2he_jax.training.state import Average, TrainState, create_train_state
+
+
+def initial_state(
+    setup: Setup,
+    data: Arrays | Stored | None = None,
+    note: Callable[[str], None] = lambda line: None,
+) -> TrainState:
+    """Returns the state before the first step, as `Method.init` says.
+
+    Args:
+        setup: Of the method; `model.start` says whether there is a linear map, and of which kind.
+        data: The training split; None leaves the map at zero.
+        note: Told what the fit chose.
+    """
+    kind = setup.config.model.start
+    state = create_train_state(setup.config, *setup.optimizers)
+    if data is None or kind == "none":
+        return state
+    fit = fit_training_split(setup.config, data)
+    unit = "components" if kind == "pls" else "penalty"
+    note(f"{kind}: {fit.chosen:.3g} {unit}, chosen by training patients left out in turn")
+    return with_linear_map(state, fit)
 
 
 def fit_training_split(config: Any, data: Arrays | Stored) -> LinearFit:
@@ -34,7 +57,7 @@ def fit_training_split(config: Any, data: Arrays | Stored) -> LinearFit:
     return fit_linear(sums, config.model.start)
 
 
-def begin_linear(state: TrainState, fit: LinearFit) -> TrainState:
+def with_linear_map(state: TrainState, fit: LinearFit) -> TrainState:
     """Puts a fit into a state that has not been trained yet, its average included."""
     stats, values = state.generator.stats, fitted_values(fit)
     flat = {path: leaf for path, leaf in nnx.to_flat_state(stats)}
