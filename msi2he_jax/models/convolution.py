@@ -9,22 +9,27 @@ way for both, `weight.transpose(2, 3, 1, 0)`, and no kernel is ever flipped.
   convolution's; XLA's CPU backend runs its own form of that gradient some thirty times slower.
 - `matmul`: patches times the kernel as it lies in memory; for 4x4 kernels of stride 2 only (others
   fall back to `vjp`). Best where the image is small and the channels are many.
-- `auto`: `plain` on accelerators; on CPU `matmul` up to `MATMUL_MAX_PX` pixels per image (of the
-  smaller side), `vjp` above. A whole step at 256 px and 64 features, batch 1, on 2 cores takes
-  0.556, 0.531, 0.545, 0.564 and 0.561 s where that limit is 64, 256, 1024, 4096 and none;
-  batch 4 does not tell them apart (`python -m benchmarks.bench_train_step --full` has the ratios).
+- `auto`: `matmul` up to `MATMUL_MAX_PX` pixels per image (of the smaller side), `vjp` above.
+  CPU: a whole step at 256 px and 64 features, batch 1, on 2 cores takes 0.556, 0.531, 0.545, 0.564
+  and 0.561 s where that limit is 64, 256, 1024, 4096 and none; batch 4 does not tell them apart
+  (`python -m benchmarks.bench_train_step --full` has the ratios). Accelerators: XLA does not
+  recognise the gradients of layers of 4x4 px and below as cuDNN's, and copies and transposes their
+  kernels; as matrix products they move less. Planned by its compiler, not measured:
+  docs/gpu_plan.md.
 """
 
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 LOWERINGS = ("auto", "plain", "vjp", "matmul")
-MATMUL_MAX_PX = 256
+MATMUL_MAX_PX = {"cpu": 256}
+_ACCELERATOR_MAX_PX = 16
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -101,9 +106,8 @@ def resolve_lowering(lowering: str, small_px: int, backend: str | None = None) -
     """
     if lowering != "auto":
         return lowering
-    if (backend or jax.default_backend()) != "cpu":
-        return "plain"
-    return "matmul" if small_px <= MATMUL_MAX_PX else "vjp"
+    most = MATMUL_MAX_PX.get(backend or jax.default_backend(), _ACCELERATOR_MAX_PX)
+    return "matmul" if small_px <= most else "vjp"
 
 
 def _conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
@@ -166,27 +170,89 @@ def _transposed_backward(stride, padding, output_padding, saved, cotangent):
 _transposed_vjp.defvjp(_transposed_forward, _transposed_backward)
 
 
+@jax.custom_vjp
 def _halving_matmul(x: Array, kernel: Array) -> Array:
     """4x4, stride 2, padding 1: patches times the kernel as it lies in memory.
 
     Where images are small and channels many, the kernel is the larger factor by far: no form that
-    reorders it, or its gradient, is fast.
+    reorders it, or its gradient, is fast. Gradients are written out, so that what overlaps is added
+    up in float32 at least.
     """
+    return _product(_image_patches(x), _as_matrix(kernel), x.dtype)
+
+
+def _halving_forward(x, kernel):
+    return _halving_matmul(x, kernel), (x, kernel)
+
+
+def _halving_backward(saved, cotangent):
+    x, kernel = saved
+    by_image = _placed_patches(_product(cotangent, _as_matrix(kernel).T), x.shape)
+    by_kernel = _kernel_gradient(_image_patches(x), cotangent, kernel)
+    return by_image.astype(x.dtype), by_kernel
+
+
+_halving_matmul.defvjp(_halving_forward, _halving_backward)
+
+
+@jax.custom_vjp
+def _doubling_matmul(x: Array, kernel: Array) -> Array:
+    """4x4, stride 2, padding 1, transposed: the adjoint of the above, step by step."""
+    batch, height, width, _ = x.shape
+    shape = (batch, 2 * height, 2 * width, kernel.shape[2])
+    return _placed_patches(_product(x, _as_matrix(kernel).T), shape).astype(x.dtype)
+
+
+def _doubling_forward(x, kernel):
+    return _doubling_matmul(x, kernel), (x, kernel)
+
+
+def _doubling_backward(saved, cotangent):
+    x, kernel = saved
+    patches = _image_patches(cotangent)
+    by_image = _product(patches, _as_matrix(kernel), x.dtype)
+    return by_image, _kernel_gradient(patches, x, kernel)
+
+
+_doubling_matmul.defvjp(_doubling_forward, _doubling_backward)
+
+
+def _as_matrix(kernel: Array) -> Array:
+    """`[4, 4, I, O]` -> `[16 I, O]`."""
+    return kernel.reshape(-1, kernel.shape[3])
+
+
+def _product(x: Array, matrix: Array, dtype: Any = None) -> Array:
+    """`[..., N]` times `[N, M]`, added up in float32 at least; left so where `dtype` is None."""
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    found = lax.dot_general(x, matrix, (((3,), (0,)), ((), ())), preferred_element_type=wide)
+    return found if dtype is None else found.astype(dtype)
+
+
+def _kernel_gradient(patches: Array, x: Array, kernel: Array) -> Array:
+    """Sum over pixels of patches `[B, h, w, 16 I]` times `x` `[B, h, w, O]`, as the kernel lies."""
+    pixels = ((0, 1, 2), (0, 1, 2))
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    found = lax.dot_general(patches, x, (pixels, ((), ())), preferred_element_type=wide)
+    return found.astype(kernel.dtype).reshape(kernel.shape)
+
+
+def _image_patches(x: Array) -> Array:
+    """What each 4x4 window of stride 2 sees: `[B, H, W, C]` -> `[B, H // 2, W // 2, 16 C]`."""
     batch, height, width, channels = x.shape
     rows, columns = height // 2, width // 2
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))[:, : 2 * rows + 2, : 2 * columns + 2]
     patches = _patches(x.reshape(batch, rows + 1, 2, columns + 1, 2, channels))
-    patches = patches.reshape(batch, rows, columns, 16 * channels)
-    return patches @ kernel.reshape(16 * channels, -1)
+    return patches.reshape(batch, rows, columns, 16 * channels)
 
 
-def _doubling_matmul(x: Array, kernel: Array) -> Array:
-    """4x4, stride 2, padding 1, transposed: the adjoint of the above, step by step."""
-    batch, height, width, channels = x.shape
-    out = kernel.shape[2]
-    patches = lax.dot_general(x, kernel.reshape(16 * out, channels), (((3,), (1,)), ((), ())))
-    y = _overlapped(patches.reshape(batch, height, width, 4, 4, out))
-    return y.reshape(batch, 2 * height + 2, 2 * width + 2, out)[:, 1:-1, 1:-1]
+def _placed_patches(patches: Array, shape: tuple[int, ...]) -> Array:
+    """The adjoint: adds up windows `[B, h, w, 16 C]` in an image of `shape` `[B, H, W, C]`."""
+    batch, rows, columns, _ = patches.shape
+    y = _overlapped(patches.reshape(batch, rows, columns, 4, 4, shape[3]))
+    y = y.reshape(batch, 2 * rows + 2, 2 * columns + 2, shape[3])
+    # An odd last row or column of the image is seen by the last windows only.
+    return y[:, 1 : 1 + shape[1], 1 : 1 + shape[2]]
 
 
 def _patches(blocks: Array) -> Array:

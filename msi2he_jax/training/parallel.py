@@ -133,11 +133,36 @@ class Parallel:
             The compiled function and the seconds that tracing and compiling took.
         """
         begin = time.monotonic()
+        return self._jitted(function).lower(*inputs).compile(), time.monotonic() - begin
+
+    def compile_shapes(self, function: Callable, *shapes: Any, platform: str) -> Any:
+        """Compiles `function(state, ...)` for devices that are not here, from shapes alone.
+
+        Args:
+            function: As for `compile`.
+            *shapes: Pytrees of `jax.ShapeDtypeStruct`, one copy of each array.
+            platform: Of the devices, such as `"cuda"`.
+
+        Returns:
+            The compiled program, to be inspected, not called.
+        """
+        if self.mode == "pmap":
+            count = len(self.devices)
+            shapes = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), shapes
+            )
+            return self._jitted(function).lower(*shapes).compile()
+        everywhere = self._sharding()
+        shapes = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes
+        )
+        traced = self._jitted(function).trace(*shapes)
+        return traced.lower(lowering_platforms=(platform,)).compile()
+
+    def _jitted(self, function: Callable) -> Any:
         if self.mode == "jit":
-            jitted = jax.jit(function, donate_argnums=0, out_shardings=self._sharding())
-        else:
-            jitted = jax.pmap(function, AXIS, devices=self.devices, donate_argnums=0)
-        return jitted.lower(*inputs).compile(), time.monotonic() - begin
+            return jax.jit(function, donate_argnums=0, out_shardings=self._sharding())
+        return jax.pmap(function, AXIS, devices=self.devices, donate_argnums=0)
 
     def _sharding(self, *axes: str) -> NamedSharding:
         return NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec(*axes))

@@ -83,10 +83,32 @@ def test_gradient_under_scan_in_bfloat16(lowering):
     np.testing.assert_allclose(half.astype(jnp.float32), exact, atol=0.05 * np.abs(exact).max())
 
 
+@pytest.mark.parametrize("apply", ["conv", "transposed_conv"])
+def test_products_in_bfloat16_add_up_in_float32(apply):
+    """Off from float32 on the same inputs by one rounding of the result, also where it cancels."""
+    size = (8, 8) if apply == "conv" else (4, 4)
+    x, kernel = (_normal(i, *shape) for i, shape in enumerate(((2, *size, 16), (4, 4, 16, 16))))
+    x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    function = getattr(convolution, apply)
+    options = {"stride": 2, "padding": 1, "lowering": "matmul"}
+    output, pull_back = jax.vjp(lambda *inputs: function(*inputs, **options), x, kernel)
+    weights = _normal(2, *output.shape).astype(jnp.bfloat16)
+    wide, wide_pull_back = jax.vjp(
+        lambda *inputs: function(*inputs, **options),
+        x.astype(jnp.float32),
+        kernel.astype(jnp.float32),
+    )
+    exact = (wide, *wide_pull_back(weights.astype(jnp.float32)))
+    for found, wanted in zip((output, *pull_back(weights)), exact, strict=True):
+        assert found.dtype == jnp.bfloat16
+        found, most = np.asarray(found, np.float32), float(jnp.abs(wanted).max())
+        np.testing.assert_allclose(found, wanted, rtol=2**-8, atol=1e-5 * most)
+
+
 def test_auto_depends_on_backend_and_size_only():
     resolve = convolution.resolve_lowering
-    assert {resolve("auto", n, "gpu") for n in (1, 10**6)} == {"plain"}
-    assert resolve("auto", 10**6, "cpu") == "vjp"
+    assert [resolve("auto", n, "gpu") for n in (1, 16, 17, 10**6)] == ["matmul"] * 2 + ["vjp"] * 2
+    assert [resolve("auto", n, "cpu") for n in (1, 256, 257)] == ["matmul"] * 2 + ["vjp"]
     for name, backend in itertools.product(("plain", "vjp", "matmul"), ("cpu", "gpu")):
         assert resolve(name, 4, backend) == name
 
