@@ -1,6 +1,7 @@
 """Counts the kernels of a compiled GPU program from its text (optimised HLO).
 
-A kernel moves its result and its operands once; of an operand that a fusion only slices, the slice.
+A kernel moves its result and its operands once; of an operand that a fusion only slices or gathers
+from, the parts.
 Convolutions and matrix products are told by the library call or the fusion's own name; what is left
 is put under what it works on: weights, activations, or less than `TINY_BYTES`.
 """
@@ -95,14 +96,14 @@ def _kernels(body: str, computations: dict[str, str]) -> list[Kernel]:
 
 
 def _sliced(sizes: list[int], inner: list[_Instruction]) -> list[int]:
-    """Bytes of a fusion's operands; of one that is only sliced, those of its slices."""
+    """Bytes of a fusion's operands; of one that is only sliced or gathered from, those of its parts."""
     sizes = list(sizes)
     for parameter in inner:
         if parameter.operation != "parameter":
             continue
         number = int(parameter.rest.split(")")[0])
         users = [each for each in inner if parameter.name in each.operands]
-        slices = ("slice", "dynamic-slice")
+        slices = ("slice", "dynamic-slice", "gather")
         if users and number < len(sizes) and all(each.operation in slices for each in users):
             sizes[number] = min(sizes[number], sum(shape_bytes(each.shape) for each in users))
     return sizes

@@ -6,6 +6,7 @@ Every draw is a function of one key per example. What is zero in `Augmentation` 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,26 +62,62 @@ class Augmentation:
         return any(getattr(self, name) for name in names)
 
 
-def enlarged(image: jax.Array, part: float) -> jax.Array:
-    """Enlarges an image by a part of its size, as pix2pix does before it crops.
+def enlarged(
+    image: jax.Array, part: float, start: Any = (0, 0), crop: tuple[int, int] | None = None
+) -> jax.Array:
+    """Enlarges an image by a part of its size, as pix2pix does before it crops; or a crop of that.
 
     Args:
         image: `[H, W, ...]`: float and uint8 by bicubic interpolation within their range, bool by
             the nearest pixel.
         part: 0.1 makes it 1.1 times as large, rounded to whole px.
+        start: First row and column of the crop in the enlarged image, px; may be traced.
+        crop: Rows and columns, px; None for the whole.
 
     Returns:
-        `[round(H + part H), round(W + part W), ...]` in the dtype of `image`.
+        `[h, w, ...]` in the dtype of `image`; the whole is `[round(H + part H), ...]`.
 
-    Source: `load_size` of pytorch-CycleGAN-and-pix2pix, which rounds to 8 bits as well.
+    Source: `load_size` of pytorch-CycleGAN-and-pix2pix, which rounds to 8 bits as well; Keys 1981,
+    with a = -1/2, as `jax.image.resize`.
     """
-    shape = (*enlarged_sides(image.shape[:2], part), *image.shape[2:])
-    if image.dtype == bool:
-        return jax.image.resize(image, shape, "nearest")
-    drawn = jax.image.resize(image.astype(jnp.float32), shape, "cubic")
+    sides = enlarged_sides(image.shape[:2], part)
+    drawn = image
+    # Of each result four taps by four are read, not the whole image multiplied by two matrices:
+    # that moved a quarter of all bytes of a training step (docs/gpu_plan.md).
+    for axis, (new, size) in enumerate(zip(sides, crop or sides, strict=True)):
+        at = (start[axis] + jnp.arange(size) + 0.5) * (image.shape[axis] / new) - 0.5
+        drawn = _read_nearest(drawn, at, axis) if image.dtype == bool else _cubic(drawn, at, axis)
     if jnp.issubdtype(image.dtype, jnp.integer):
         return jnp.clip(jnp.round(drawn), 0, jnp.iinfo(image.dtype).max).astype(image.dtype)
-    return jnp.clip(drawn, 0.0, 1.0).astype(image.dtype)
+    return drawn if image.dtype == bool else jnp.clip(drawn, 0.0, 1.0).astype(image.dtype)
+
+
+def _read_nearest(image: jax.Array, at: jax.Array, axis: int) -> jax.Array:
+    """Values at positions `[n]`, px, along an axis, of the nearest pixel."""
+    index = jnp.floor(at + 0.5).astype(jnp.int32)
+    return jnp.take(image, jnp.clip(index, 0, image.shape[axis] - 1), axis)
+
+
+def _cubic(image: jax.Array, at: jax.Array, axis: int) -> jax.Array:
+    """Values at positions `[n]`, px, along an axis, float32; beyond the border no pixel counts."""
+    first = jnp.floor(at)
+    total, weights = 0.0, 0.0
+    for tap in range(-1, 3):
+        index = (first + tap).astype(jnp.int32)
+        inside = (index >= 0) & (index < image.shape[axis])
+        weight = jnp.where(inside, _keys_kernel(jnp.abs(at - first - tap)), 0.0)
+        values = jnp.take(image, jnp.clip(index, 0, image.shape[axis] - 1), axis)
+        along = [-1 if number == axis else 1 for number in range(image.ndim)]
+        total += weight.reshape(along) * values.astype(jnp.float32)
+        weights += weight.reshape(along)
+    return total / weights
+
+
+def _keys_kernel(distance: jax.Array) -> jax.Array:
+    """Keys' cubic kernel with a = -1/2 at distances of at most 2 px."""
+    near = ((1.5 * distance - 2.5) * distance) * distance + 1.0
+    far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
+    return jnp.where(distance <= 1.0, near, far)
 
 
 def enlarged_sides(sides: tuple[int, int], part: float) -> tuple[int, int]:

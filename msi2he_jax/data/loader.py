@@ -17,7 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from msi2he_jax.data import sampling
-from msi2he_jax.data.augmentation import Augmentation, draw_positions, enlarged, vary_msi
+from msi2he_jax.data.augmentation import (
+    Augmentation,
+    draw_positions,
+    enlarged,
+    enlarged_sides,
+    vary_msi,
+)
 from msi2he_jax.data.builder import read_split
 from msi2he_jax.data.provenance import read_provenance
 from msi2he_jax.errors import InputError
@@ -305,11 +311,15 @@ def _augmented(
     height, width = arrays[0].shape[1:3]
     crop, extent = (min(crop_px or height, height), min(crop_px or width, width)), extents[index]
     crop_key, turn_key, flip_key = jax.random.split(key, 3)
-    if augmentation.jitter:
-        arrays, extent = _jittered(arrays, index, extent, crop_px, augmentation.jitter)
-        index = 0
+    part = augmentation.jitter
+    if part:
+        sides = enlarged_sides((height, width), part)
+        own = jnp.round(extent * (1.0 + part)).astype(jnp.int32)
+        # Crops of the old size come from the whole frame: its padding is part of pix2pix' images.
+        # Smaller ones come from the pair's own extent, as without jitter.
+        extent = jnp.minimum(own, jnp.array(sides)) if crop_px else jnp.array(sides)
     room, start = jnp.maximum(extent - jnp.array(crop), 0), jnp.zeros(2, jnp.int32)
-    if crop_px or augmentation.jitter:
+    if crop_px or part:
         start = jax.random.randint(crop_key, (2,), 0, room + 1)
     turns = jnp.array(0)
     if rotate and crop[0] == crop[1]:
@@ -318,30 +328,26 @@ def _augmented(
     if augmentation.warps:
         centre = start + 0.5 * (jnp.minimum(jnp.array(crop), extent) - 1)
         where = draw_positions(key, augmentation, crop, start, centre)
-        parts = _warped(arrays, index, where, pad_value)
+        parts = _warped(_one(arrays, index, part), where, pad_value)
+    elif part:
+        parts = [enlarged(image, part, start, crop) for image in _one(arrays, index)]
     else:
         parts = [_crop(array, index, start, crop) for array in arrays]
     return [_turned(part, turns, flips, rotate) for part in parts]
 
 
-def _jittered(arrays, index, extent, crop_px: int, part: float) -> tuple[list, jax.Array]:
-    """One example enlarged, `[1, ...]` each, and where crops may come from, `[2]` rows, columns.
-
-    Crops of the old size come from the whole frame: its padding is part of pix2pix' images. Smaller
-    ones come from the pair's own extent, as without jitter.
-    """
+def _one(arrays, index, part: float = 0.0) -> list[jax.Array]:
+    """One example, MSI in [0, 1] first; enlarged by a part."""
     msi, *others = (array[index] for array in arrays)
-    large = [enlarged(image, part)[None] for image in (_unit(msi), *others)]
-    sides = jnp.array(large[0].shape[1:3])
-    own = jnp.round(extent * (1.0 + part)).astype(jnp.int32)
-    return large, jnp.minimum(own, sides) if crop_px else sides
+    images = [_unit(msi), *others]
+    return [enlarged(image, part) for image in images] if part else images
 
 
-def _warped(arrays, index, where: jax.Array, pad_value: int) -> list[jax.Array]:
+def _warped(images, where: jax.Array, pad_value: int) -> list[jax.Array]:
     """One example read at `where` [h, w, 2]; beyond the grid lies what the loader pads with."""
-    msi, histology, *masks = (array[index] for array in arrays)
-    images = (_unit(msi), 0.0), (histology.astype(jnp.float32), float(pad_value))
-    warped = [sampling.bilinear(image, where, fill) for image, fill in images]
+    msi, histology, *masks = images
+    filled = (msi, 0.0), (histology.astype(jnp.float32), float(pad_value))
+    warped = [sampling.bilinear(image, where, fill) for image, fill in filled]
     return warped + [sampling.nearest(mask, where, False) for mask in masks]
 
 

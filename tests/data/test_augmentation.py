@@ -244,3 +244,21 @@ def test_a_mirror_is_left_right_only(arrays):
     plain = np.arange(SIDE, dtype=np.float32)
     for each, flipped in zip(columns, turned, strict=True):
         np.testing.assert_allclose(each[0], plain[::-1] if flipped else plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.uint8, bool])
+def test_a_crop_of_an_enlarged_image_is_that_of_jax_image_resize(kind):
+    """Bicubic and nearest, at every border, with an odd size."""
+    image = np.random.default_rng(0).random((17, 13, 3))
+    image = image > 0.5 if kind is bool else (image * (255 if kind is np.uint8 else 1)).astype(kind)
+    sides, start, crop = augmentation.enlarged_sides((17, 13), 30 / 256), (1, 2), (17, 13)
+    method, wide = ("nearest", bool) if kind is bool else ("cubic", np.float32)
+    whole = np.asarray(jax.image.resize(image.astype(wide), (*sides, 3), method))
+    if kind is not bool:
+        whole = whole.clip(0, 255 if kind is np.uint8 else 1)
+    for where, size in ((start, crop), ((0, 0), sides)):
+        found = augmentation.enlarged(jnp.asarray(image), 30 / 256, where, size)
+        expected = whole[where[0] : where[0] + size[0], where[1] : where[1] + size[1]]
+        assert found.dtype == kind
+        # 8 bits: half a step from rounding.
+        np.testing.assert_allclose(found, expected, atol=0.501 if kind is np.uint8 else 1e-6)
