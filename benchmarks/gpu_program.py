@@ -96,7 +96,7 @@ def _kernels(body: str, computations: dict[str, str]) -> list[Kernel]:
 
 
 def _sliced(sizes: list[int], inner: list[_Instruction]) -> list[int]:
-    """Bytes of a fusion's operands; of one that is only sliced or gathered from, those of its parts."""
+    """Bytes of a fusion's operands; of one only sliced or gathered from, those of its parts."""
     sizes = list(sizes)
     for parameter in inner:
         if parameter.operation != "parameter":
