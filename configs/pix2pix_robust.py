@@ -9,7 +9,7 @@ Source:    chosen by reason before any test score was seen. Rate 2e-4 and L1 wei
 Assumed:   pairs aligned to about an MSI pixel. Shifts of 1 to 4 px cost little in short runs, and
            the flow made for them (flow.enabled), with an unconditional discriminator, made those
            worse: docs/results.md.
-Command:   python -m msi2he_jax.train --config=configs/pix2pix_robust.py --workdir=runs/pix2pix_robust
+Command:   python -m msi2he_jax.train --config=configs/pix2pix_robust.py --workdir=runs/robust
 Hardware:  not yet measured at full size
 Time:      not yet measured at full size
 Expected:  docs/results.md compares it, small, with the published recipe, as `pix2pix recommended`;
