@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from msi2he_jax.config import check_config, load_config
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
-PAPER, RECOMMENDED = "pix2pix.py", "recommended.py"
+# The row keeps the name under which it was published.
+PAPER, RECOMMENDED = "pix2pix.py", "pix2pix_robust.py"
 UNET_PAPER, UNET_FAIR = "unet.py:paper", "unet.py:fair"
 # Pairs of rows that the words compare, better first if all went well.
 COMPARED = (
@@ -83,7 +84,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "tissue weight": ({"loss.tissue_power": 1.0}, {"loss.tissue_power": 0.0}),
 }
 
-# An option of which the recommended configuration has a part is set against the row without that.
+# An option of which `pix2pix_robust` has a part is set against the row without that.
 SET_AGAINST = {"MSI augmentation": "channel gain"}
 
 
@@ -149,7 +150,7 @@ def cpu_form() -> Form:
 
 
 def options_form() -> Form:
-    """Returns every option on and off against the recommended configuration, as small as those."""
+    """Returns every option on and off against `pix2pix_robust`, as small as those."""
     rows, pairs = option_rows()
     return _small(Form("options", rows, 50.0, crossed=False, compared=pairs))
 

@@ -22,6 +22,8 @@ class Line:
         neighbours_px: Side of the square of neighbours, px.
         tissue: Whether pixels of the tissue alone teach.
         standardised: Whether each section's channels are first brought to mean 0 and variance 1.
+        evened: Whether each section's channels are first divided by their mean intensity, weighted
+            by itself: background, whose share says how much tissue there is, then does not count.
         squares: Whether the squares of the channels stand beside them.
         bagged: Whether images are averaged over fits that each leave a training patient out.
     """
@@ -31,6 +33,7 @@ class Line:
     neighbours_px: int = 3
     tissue: bool = False
     standardised: bool = False
+    evened: bool = False
     squares: bool = False
     bagged: bool = False
 
@@ -48,6 +51,11 @@ LINES = (
     Line("ridge, 3x3: each section standardised", standardised=True),
     Line("PLS, 3x3: each section standardised", "pls", standardised=True),
     Line("PLS, 7x7: each section standardised", "pls", 7, standardised=True),
+    Line("ridge, 3x3: each section's gains evened", evened=True),
+    Line("ridge, 7x7: each section's gains evened", neighbours_px=7, evened=True),
+    Line("PLS, 3x3: each section's gains evened", "pls", evened=True),
+    Line("ridge, 7x7: gains evened, mean of fits", neighbours_px=7, evened=True, bagged=True),
+    Line("ridge, 7x7: mean of fits without one patient", neighbours_px=7, bagged=True),
     Line("ridge, 3x3: squares of the channels, too", squares=True),
     Line("ridge, 3x3: mean of fits without one patient", bagged=True),
 )
@@ -77,4 +85,7 @@ def channels(line: Line, split: Arrays) -> np.ndarray:
         mean = np.sum(msi * inside, axis=(1, 2), keepdims=True) / count
         variance = np.sum((msi - mean) ** 2 * inside, axis=(1, 2), keepdims=True) / count
         msi = np.where(inside, (msi - mean) / np.sqrt(variance + 1e-8), 0.0).astype(np.float32)
+    if line.evened:
+        total, squares = (np.sum(x, axis=(1, 2), keepdims=True) for x in (msi, msi**2))
+        msi = (msi * total / np.maximum(squares, 1e-3)).astype(np.float32)
     return np.concatenate([msi, msi**2], axis=-1) if line.squares else msi

@@ -10,8 +10,8 @@ from msi2he_jax.metrics import evaluation
 from msi2he_jax.models import build, convolution
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs"
-SHIPPED = ["pix2pix.py", "pix2pix_fast.py", "recommended.py", "unet.py", "unet.py:fair"]
-SHIPPED += ["smoke.py", "smoke.py:unet"]
+SHIPPED = ["pix2pix.py", "pix2pix_fast.py", "pix2pix_robust.py", "unet.py", "unet.py:fair"]
+SHIPPED += ["linear.py", "linear.py:pls", "recommended.py", "smoke.py", "smoke.py:unet"]
 
 
 def _file(tmp_path, body):

@@ -108,7 +108,7 @@ def test_an_unknown_name_lists_what_there_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"pix2pixx: --config: .* \(did you mean pix2pix\?\)"):
         configs.load_config("pix2pixx")
-    with pytest.raises(InputError, match=r"shipped: linear, pix2pix, pix2pix_fast, recommended"):
+    with pytest.raises(InputError, match=r"shipped: linear, pix2pix, pix2pix_fast, pix2pix_robust"):
         configs.load_config("zzz")
     with pytest.raises(InputError, match=r"configs/absent\.py"):
         configs.load_config("configs/absent.py")

@@ -42,6 +42,23 @@ def test_same_input_same_content_with_any_number_of_workers(manifest, tmp_path):
     assert len(a["peaks"]["mz"]) == len(a["scaling"]["scale"]) == 8
 
 
+def test_provenance_lists_samples_in_the_manifests_order(manifest, tmp_path):
+    """Whatever split each is of: here the first row is of the last split that is made."""
+    header, *rows = manifest.read_text().splitlines()
+    names = header.split(",")
+    lines = [header]
+    for row, split in zip(rows, ("test", "train", "validation", "train"), strict=True):
+        cells = row.split(",")
+        cells[names.index("split")] = split
+        cells[names.index("group_id")] = cells[names.index("sample_id")]
+        lines.append(",".join(cells))
+    path = manifest.parent / "ordered.csv"
+    path.write_text("\n".join(lines))
+    assert _run(path, tmp_path / "a", "--peaks=8") == 0
+    listed = [sample["sample_id"] for sample in _record(tmp_path / "a")["samples"]]
+    assert listed == [row.split(",")[names.index("sample_id")] for row in rows]
+
+
 def test_summary(manifest, tmp_path, capsys):
     assert _run(manifest, tmp_path / "a", "--peaks=8") == 0
     printed = capsys.readouterr().out

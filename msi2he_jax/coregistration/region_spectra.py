@@ -74,7 +74,7 @@ def peak_images_like(path, provenance: dict[str, Any]) -> tuple[np.ndarray, np.n
         `[H, W, K]` float32, and m/z `[K]`.
     """
     imzml, _ = read_like(path, provenance)
-    return native_images(imzml, provenance), np.array(provenance["peaks"]["mz"])
+    return native_images(imzml, provenance), np.array(provenance["peaks"]["mz"], np.float64)
 
 
 def _row(region: geojson.Region, values: np.ndarray, mz: np.ndarray, pixel_mm2: float) -> dict:

@@ -130,7 +130,7 @@ def peaks_record(peaks: Peaks) -> dict[str, list[float]]:
 
 def peaks_of(provenance: dict[str, Any]) -> Peaks:
     """Returns the peaks of a data set, m/z."""
-    columns = {name: np.array(values) for name, values in provenance["peaks"].items()}
+    columns = {name: np.array(values, np.float64) for name, values in provenance["peaks"].items()}
     return Peaks(**columns)
 
 

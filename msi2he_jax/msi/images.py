@@ -271,7 +271,7 @@ def apply_scale(images: np.ndarray, scale: np.ndarray, transform: str = "sqrt") 
     """
     if transform not in ("sqrt", "none"):
         raise InputError("ion images", "transform", f"is {transform!r}", "one of sqrt, none")
-    scale = np.asarray(scale)
+    scale = np.asarray(scale, np.float64)  # a whole number of 300 digits would stay an object
     if images.shape[-1:] != scale.shape:
         why = f"has {scale.size} channels, the images have {images.shape[-1]}"
         raise InputError("ion images", "scale", why)

@@ -90,6 +90,36 @@ def test_a_sample_that_loses_a_range_leaves_the_cohort(surveyed, each):
     assert each.faults == [(first, "is damaged")]
 
 
+def test_a_sample_that_loses_all_leaves_the_cohort(surveyed, each):
+    samples, surveys = surveyed
+    first, second = (sample.sample_id for sample in samples)
+    units = [work.make_unit("values", sample, [], bounds=(0, 5)) for sample in samples]
+
+    def function(sample, bounds):
+        if sample.sample_id == first:
+            raise InputError(sample.imzml, "spectrum 1", "is damaged")
+        return bounds
+
+    found = list(cohorts._by_sample(each, function, units, surveys))
+    assert [sample.sample_id for sample, _ in found] == [second] == list(surveys)
+
+
+def test_mixed_polarities_are_refused_unless_forced(cohort, each, monkeypatch):
+    samples = read_manifest(cohort)[:2]
+    splits = {sample.sample_id: "train" for sample in samples}
+    survey_sample = survey.survey_sample
+
+    def odd(sample, recipe):
+        polarity = {samples[0].sample_id: "positive"}.get(sample.sample_id, "negative")
+        return dataclasses.replace(survey_sample(sample, recipe), polarity=polarity)
+
+    monkeypatch.setattr(survey, "survey_sample", odd)
+    with pytest.raises(InputError, match=r"manifest\.csv: samples: .*polarit"):
+        cohorts.survey_cohort(cohort, samples, splits, make_recipe("recommended"), each)
+    forced = make_recipe("recommended", force=True)
+    assert len(cohorts.survey_cohort(cohort, samples, splits, forced, each)) == 2
+
+
 def test_files_are_told_apart_without_reading_them(cohort, tmp_path):
     sample = read_manifest(cohort)[0]
     before = cohorts._file_states(sample)

@@ -137,3 +137,9 @@ def test_scale_refusals():
         images.apply_scale(stack, np.ones(2))
     with pytest.raises(InputError, match="transform: is 'log'"):
         images.apply_scale(stack, np.ones(3), transform="log")
+
+
+def test_a_scale_may_be_a_whole_number_of_any_size():
+    """As JSON may hold it: 300 digits are within the range of a float."""
+    scaled = images.apply_scale(np.ones((2, 2, 2), np.float32), [1, 10**299], "sqrt")
+    assert scaled.dtype == np.float32 and scaled[0, 0].tolist() == [1.0, 0.0]

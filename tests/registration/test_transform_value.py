@@ -158,3 +158,44 @@ def test_no_shift_between_frames_is_written_by_hand():
                 ):
                     found.append(f"{path.name}:{node.lineno}")
     assert not found
+
+
+def test_two_values_are_two_things_and_either_can_be_a_key():
+    """Arrays do not compare to one truth: equality is identity, as `eq=False` says."""
+    first, second = Transform(), Transform()
+    assert first != second and {first: 1}[first] == 1
+
+
+def test_frames_that_are_not_named_begin_where_their_files_do():
+    assert np.array_equal(Transform().in_files().matrix, np.eye(3))
+    np.testing.assert_allclose(Transform().in_files(to_yx=(3.0, 4.0))([0.0, 0.0]), [3.0, 4.0])
+    np.testing.assert_allclose(Transform().in_files(from_yx=(3.0, 4.0))([3.0, 4.0]), [0.0, 0.0])
+
+
+def test_points_of_any_shape_are_mapped_back_with_a_flag_each():
+    points, converged = Transform().invert_points(np.zeros((3, 4, 2)))
+    assert points.shape == (3, 4, 2) and converged.shape == (3, 4) and converged.all()
+
+
+def _bump(first_um, last_um, size_um):
+    """A field on a square, 41 nodes a side: a smooth bump in its middle."""
+    at = np.linspace(first_um, last_um, 41)
+    bump = size_um * np.sin(np.linspace(0, np.pi, 41))
+    return Transform(
+        displacement=Displacement(at, at, np.repeat(np.outer(bump, bump)[..., None], 2, 2))
+    )
+
+
+def test_a_chain_of_fields_covers_both():
+    """One lies low and left, the other high and right: the chain holds on all of both."""
+    first, last = _bump(0.0, 1000.0, 20.0), _bump(3000.0, 5000.0, 30.0)
+    points = np.stack(np.meshgrid(*[np.linspace(0, 5000, 51)] * 2, indexing="ij"), -1)
+    np.testing.assert_allclose(first.then(last)(points), last(first(points)), atol=0.26)
+
+
+def test_an_inverse_holds_a_little_beyond_where_positions_land():
+    """By a tenth of the width on each side: there, too, it is the inverse of what is continued."""
+    field = _bump(0.0, 1000.0, 20.0)
+    y, x = field.inverse().displacement.positions.reshape(-1, 2).T
+    for axis in (y, x):
+        assert axis.min() <= -99.0 and axis.max() >= 1099.0 and np.ptp(axis) < 1300.0
