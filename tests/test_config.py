@@ -180,3 +180,20 @@ def test_steps_on_a_command_line_are_taken():
     assert (config.train.steps, config.train.epochs) == (2, 0)
     both = [("train.epochs", "3"), ("train.steps", "2")]
     assert train.read_config(FOLDER / "pix2pix.py", both).train.epochs == 3
+
+
+def test_a_removed_key_is_refused_where_it_is_on(tmp_path):
+    """Configurations of earlier runs hold it as it was when off: those still open."""
+    path = tmp_path / "config.json"
+    old = configs.default_config().to_dict()
+    old["loss"] |= {"r1": 0.0, "r1_every": 1}
+    old["diffaugment"] = {"color": 0.0, "translation": 0.0, "cutout": 0.0}
+    path.write_text(json.dumps(old))
+    assert configs.load_config(path) == configs.default_config()
+    for section, key, value in (("loss", "r1", 1.0), ("diffaugment", "cutout", 0.5)):
+        on = old | {section: old[section] | {key: value}}
+        path.write_text(json.dumps(on))
+        with pytest.raises(InputError, match=rf"{section}\.{key}: was removed"):
+            configs.load_config(path)
+    with pytest.raises(InputError, match=r"--config\.loss\.r1: was removed"):
+        train.override(configs.default_config(), "loss.r1", "0")

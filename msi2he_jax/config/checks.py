@@ -84,12 +84,6 @@ def _incompatible(config: ConfigDict) -> Iterator[tuple[bool, str, str, str]]:
         "--config.discriminator.norm=instance",
     )
     yield (
-        config.loss.r1 > 0 and config.discriminator.norm == "batch" and not no_adversary,
-        "discriminator.norm",
-        "is batch, but the gradient penalty loss.r1 is per image",
-        "--config.discriminator.norm=instance",
-    )
-    yield (
         config.flow.enabled and config.loss.lambda_l1 == 0,
         "loss.lambda_l1",
         "is 0 while flow.enabled: the flow would learn nothing",

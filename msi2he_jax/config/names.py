@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from ml_collections import ConfigDict
 
-from msi2he_jax.config.keys import CHOICES, NOTES, default_config
+from msi2he_jax.config.keys import CHOICES, NOTES, REMOVED, default_config
 from msi2he_jax.errors import InputError
 
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
@@ -23,6 +23,13 @@ def nearest_key(name: str) -> str:
         last[word] for word in difflib.get_close_matches(name.rpartition(".")[2], last, n=1)
     ]
     return f"did you mean {close[0]}?" if close else "msi2he_jax/config/keys.py lists all keys"
+
+
+def refuse_key(path: Any, field: str, name: str) -> NoReturn:
+    """Raises InputError for a key that there is not: removed, or misspelt."""
+    if name in REMOVED:
+        raise InputError(path, field, "was removed: nothing spoke for it", "docs/results.md")
+    raise InputError(path, field, "no such key", nearest_key(name))
 
 
 def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[str]:
@@ -50,7 +57,7 @@ def key_type(config: ConfigDict, name: str) -> type:
     value: Any = config
     for word in name.split("."):
         if not isinstance(value, ConfigDict) or word not in value:
-            raise InputError(f"--config.{name}", "", "no such key", nearest_key(name))
+            refuse_key(f"--config.{name}", "", name)
         value = value[word]
     if isinstance(value, ConfigDict):
         keys = ", ".join(value)

@@ -11,8 +11,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from msi2he_jax import io_safety
-from msi2he_jax.config.keys import default_config
-from msi2he_jax.config.names import describe_type, nearest_key
+from msi2he_jax.config.keys import REMOVED, default_config
+from msi2he_jax.config.names import describe_type, refuse_key
 from msi2he_jax.config.shipped import find_config
 from msi2he_jax.errors import InputError
 from msi2he_jax.json_schema import is_number, is_whole, shown
@@ -80,7 +80,10 @@ def _fill(config: ConfigDict, values: Any, path: Any, prefix: str) -> None:
     """Copies `values` over `config`, key by key, refusing what `config` does not have."""
     for key, value in values.items():
         name = f"{prefix}{key}"
-        default = config[key] if key in config else _refuse(path, name)
+        if key not in config:
+            _refuse(path, name, value)
+            continue
+        default = config[key]
         if isinstance(default, ConfigDict):
             if not isinstance(value, dict | ConfigDict):
                 raise InputError(path, name, f"is {value!r}, expected a section of keys")
@@ -89,8 +92,13 @@ def _fill(config: ConfigDict, values: Any, path: Any, prefix: str) -> None:
             config[key] = _typed(value, default, path, name)
 
 
-def _refuse(path: Any, name: str) -> None:
-    raise InputError(path, name, "no such key", nearest_key(name))
+def _refuse(path: Any, name: str, value: Any) -> None:
+    """Refuses a key that there is not; one that was removed only where it is on."""
+    if isinstance(value, dict | ConfigDict) and any(k.startswith(f"{name}.") for k in REMOVED):
+        for key, each in value.items():
+            _refuse(path, f"{name}.{key}", each)
+    elif name not in REMOVED or type(value) is not type(REMOVED[name]) or value != REMOVED[name]:
+        refuse_key(path, name, name)
 
 
 def _typed(value: Any, default: Any, path: Any, name: str) -> Any:

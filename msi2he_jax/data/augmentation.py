@@ -26,40 +26,32 @@ class Augmentation:
         jitter: Part by which images are enlarged before a crop of the old size is drawn.
         rotation_deg: Largest rotation either way, degrees.
         scaling: Largest enlargement or reduction, as a part: 0.1 is from 1/1.1 to 1.1.
-        shear_deg: Largest shear angle either way, degrees.
-        translation_px: Largest shift either way along each axis, px.
         elastic_px: Largest displacement of a knot of the elastic warp, px; at most a fifth of
             `elastic_cell_px`.
         elastic_cell_px: Distance of the knots, px.
         channel_gain: Standard deviation of the logarithm of each channel's gain (normal).
         channel_dropout: Probability that a channel is zero.
         noise_additive: Standard deviation of noise added where measured, full range 1 (normal).
-        noise_multiplicative: Standard deviation of noise each value is multiplied by (normal).
     """
 
     jitter: float = 0.0
     rotation_deg: float = 0.0
     scaling: float = 0.0
-    shear_deg: float = 0.0
-    translation_px: float = 0.0
     elastic_px: float = 0.0
     elastic_cell_px: float = 64.0
     channel_gain: float = 0.0
     channel_dropout: float = 0.0
     noise_additive: float = 0.0
-    noise_multiplicative: float = 0.0
 
     @property
     def warps(self) -> bool:
         """Whether pixels move."""
-        names = ("rotation_deg", "scaling", "shear_deg", "translation_px", "elastic_px")
-        return any(getattr(self, name) for name in names)
+        return any((self.rotation_deg, self.scaling, self.elastic_px))
 
     @property
     def varies(self) -> bool:
         """Whether intensities of the MSI change."""
-        names = ("channel_gain", "channel_dropout", "noise_additive", "noise_multiplicative")
-        return any(getattr(self, name) for name in names)
+        return any((self.channel_gain, self.channel_dropout, self.noise_additive))
 
 
 def enlarged(
@@ -140,30 +132,27 @@ def draw_positions(
         ranges: What to draw from.
         shape: Rows and columns of the crop, px.
         start: `[2]` first row and column of the crop in the example, px.
-        centre: `[2]` row and column that rotation, scaling and shear leave in place, px.
+        centre: `[2]` row and column that rotation and scaling leave in place, px.
 
     Returns:
         `[h, w, 2]` float32: row and column, px.
     """
-    matrix, shift = _draw_affine(jax.random.fold_in(key, _AFFINE), ranges)
+    matrix = _draw_affine(jax.random.fold_in(key, _AFFINE), ranges)
     index = sampling.positions(shape) + start[None, None]
     # Displacements are added to positions, so that a warp of zero is exactly none.
-    moved = index + (index - centre[None, None]) @ (matrix - jnp.eye(2)).T + shift[None, None]
+    moved = index + (index - centre[None, None]) @ (matrix - jnp.eye(2)).T
     if ranges.elastic_px:
         moved = moved + _draw_elastic(jax.random.fold_in(key, _ELASTIC), ranges, shape)
     return moved
 
 
-def _draw_affine(key: jax.Array, ranges: Augmentation) -> tuple[jax.Array, jax.Array]:
-    """A matrix `[2, 2]` and a shift `[2]`, px."""
+def _draw_affine(key: jax.Array, ranges: Augmentation) -> jax.Array:
+    """A matrix `[2, 2]`: a rotation and one scale."""
     draws = jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0)
     angle = jnp.deg2rad(ranges.rotation_deg) * draws[0]
     size = jnp.exp(jnp.log1p(ranges.scaling) * draws[1])
-    slant = jnp.tan(jnp.deg2rad(ranges.shear_deg) * draws[2])
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
-    rotation = jnp.array([[cosine, -sine], [sine, cosine]])
-    shear = jnp.array([[1.0, 0.0], [0.0, 1.0]]).at[0, 1].set(slant)
-    return size * rotation @ shear, ranges.translation_px * draws[3:]
+    return size * jnp.array([[cosine, -sine], [sine, cosine]])
 
 
 def _draw_elastic(key: jax.Array, ranges: Augmentation, shape: tuple[int, int]) -> jax.Array:
@@ -194,8 +183,6 @@ def vary_msi(key: jax.Array, msi: jax.Array, valid: jax.Array, ranges: Augmentat
         values *= jnp.exp(ranges.channel_gain * jax.random.normal(keys[0], channels))
     if ranges.channel_dropout:
         values *= jax.random.bernoulli(keys[1], 1.0 - ranges.channel_dropout, channels)
-    if ranges.noise_multiplicative:
-        values *= 1.0 + ranges.noise_multiplicative * jax.random.normal(keys[2], msi.shape)
     if ranges.noise_additive:
         noise = ranges.noise_additive * jax.random.normal(keys[3], msi.shape)
         values += jnp.where(valid[..., None], noise, 0.0)

@@ -117,7 +117,6 @@ class Stream:
         seed: Of the order.
         batch_size: B, over all processes.
         rows: Which of the B are read here; all by default.
-        extra: Name to array [N, ...], handed on example by example.
         dtype: Of `msi`.
     """
 
@@ -128,10 +127,9 @@ class Stream:
         seed: int,
         batch_size: int,
         rows: slice = slice(None),
-        extra: dict[str, np.ndarray] | None = None,
         dtype: Any = np.float32,
     ):
-        self._stored, self._extra, self._dtype = stored, extra or {}, dtype
+        self._stored, self._dtype = stored, dtype
         self._rows = range(batch_size)[rows]
         self._batch_size = batch_size
         self._order = functools.lru_cache(maxsize=4)(functools.partial(_order, len(stored), seed))
@@ -162,7 +160,6 @@ class Stream:
         epoch, rank = divmod(position, len(self._stored))
         index = int(self._order(epoch)[rank])
         found = self._stored.example(index, self._dtype)
-        found |= {name: values[index] for name, values in self._extra.items()}
         return found | {"index": np.int32(index), "position": np.int32(position)}
 
 

@@ -37,7 +37,7 @@ class GeneratorConfig:
         depth: Halvings. `unet_pix2pix`: 5 to 9, default 8 (`unet_256`; 7 `unet_128`, 9 `unet_512`).
             `unet_ronneberger`: 1 to 6, default 4. `resnet` has two, `linear` none, always.
         features: Channels of the first level (`ngf`).
-        norm: `"batch"`, `"instance"`, `"group"` or `"none"`.
+        norm: `"batch"`, `"instance"` or `"none"`.
         dropout: Rate, in [0, 1), where the architecture has dropout; it acts only where a key is
             handed in.
         upsample: `"deconv"` (the original) or `"resize"` (nearest, then convolution).
@@ -76,9 +76,8 @@ class DiscriminatorConfig:
         out_channels: Channels of the image.
         features: Channels of the first convolution (`ndf`).
         n_layers: Convolutions of stride 2, 0 to 5; 3 sees 70x70 px, 0 is the pixel discriminator.
-        norm: `"batch"`, `"instance"`, `"group"` or `"none"`.
+        norm: `"batch"`, `"instance"` or `"none"`.
         conditional: Whether it sees the MSI beside the image.
-        spectral_norm: Whether every kernel is divided by its spectral norm.
         scales: Discriminators, each on images half as large as the one before.
         dtype: Compute dtype, one of `DTYPES`.
         lowering: One of `convolution.LOWERINGS`.
@@ -90,7 +89,6 @@ class DiscriminatorConfig:
     n_layers: int = 3
     norm: str = "batch"
     conditional: bool = True
-    spectral_norm: bool = False
     scales: int = 1
     dtype: str = "float32"
     lowering: str = "auto"
@@ -284,7 +282,6 @@ def build_discriminator(
         "features": config.features,
         "n_layers": config.n_layers,
         "norm": config.norm,
-        "spectral": config.spectral_norm,
         "dtype": config.dtype,
         "lowering": config.lowering,
         "axis_name": axis_name,

@@ -18,7 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 from msi2he_jax.models import convolution
 
 INIT_STDDEV = 0.02
-NORMS = ("batch", "instance", "none", "group")
+NORMS = ("batch", "instance", "none")
 CONVOLVED = "convolved"  # name of what rematerialisation may keep
 
 
@@ -209,36 +209,6 @@ class InstanceNorm(nnx.Module):
         return ((wide - mean) * lax.rsqrt(var + self.epsilon)).astype(self.dtype)
 
 
-class GroupNorm(nnx.Module):
-    """Group normalisation in groups of up to 16 channels, with scale and shift; tracks nothing.
-
-    Args:
-        channels: Channels.
-        epsilon: Added to the variance.
-        dtype: Compute dtype.
-        rngs: Stream `params` is used.
-
-    Source: Wu and He 2018, https://arxiv.org/abs/1803.08494, with 16 channels per group.
-    """
-
-    def __init__(self, channels: int, *, epsilon: float = 1e-5, dtype: str, rngs: nnx.Rngs):
-        kind = param_dtype(dtype)
-        self.scale = nnx.Param(1.0 + INIT_STDDEV * _draw(rngs.params(), (channels,), kind))
-        self.bias = nnx.Param(jnp.zeros(channels, kind))
-        self.groups = channels // math.gcd(channels, 16)
-        self.epsilon, self.dtype = epsilon, dtype
-
-    def __call__(self, x: Array, *, train: bool, norm: str) -> Array:
-        """Normalises each image and group of `[B, H, W, C]`, whatever `train` and `norm`."""
-        del train, norm
-        wide = x.astype(param_dtype(self.dtype))
-        split = wide.reshape(*x.shape[:3], self.groups, -1)
-        mean, var = _moments(split, (1, 2, 4), None)
-        split = (split - mean) * lax.rsqrt(var + self.epsilon)
-        scale, bias = per_channel(self.scale[...]), per_channel(self.bias[...])
-        return (split.reshape(x.shape) * scale + bias).astype(self.dtype)
-
-
 class NoNorm(nnx.Module):
     """Leaves its input alone, with a normalisation's call."""
 
@@ -254,8 +224,6 @@ def make_norm(
     """Returns the normalisation `kind` (one of `NORMS`) for `channels`."""
     if kind == "batch":
         return BatchNorm(channels, rngs=rngs, axis_name=axis_name, dtype=dtype)
-    if kind == "group":
-        return GroupNorm(channels, rngs=rngs, dtype=dtype)
     return InstanceNorm(dtype=dtype) if kind == "instance" else NoNorm()
 
 

@@ -42,7 +42,7 @@ def generator_names(module: nnx.Module, config: Any) -> dict[Path, str]:
     """
     config = generator_config(config)
     ours = config.name in ("unet_ronneberger", "linear") or config.start != "none"
-    if ours or config.upsample != "deconv" or config.norm == "group":
+    if ours or config.upsample != "deconv":
         options = f"upsample={config.upsample}, norm={config.norm}, start={config.start}"
         why = f"{config.name} with {options} has no counterpart in pix2pix"
         raise InputError("config", "name", why, "checkpoints convert for the original's networks")
@@ -65,8 +65,8 @@ def discriminator_names(module: nnx.Module, config: Any) -> dict[Path, str]:
     """
     config = discriminator_config(config)
     n_layers = config.n_layers
-    if config.spectral_norm or config.scales > 1 or config.norm == "group":
-        why = "with spectral_norm, several scales or group norm has no counterpart in pix2pix"
+    if config.scales > 1:
+        why = "with several scales has no counterpart in pix2pix"
         raise InputError("config", "discriminator", why, "begin from its generator alone")
     root = "net" if n_layers == 0 else "model"
     modules = {("stages", 0, "conv"): f"{root}.0"}

@@ -12,7 +12,6 @@ from flax import nnx
 from jax import Array, lax
 
 from msi2he_jax.models import layers
-from msi2he_jax.models.spectral import SpectralConv
 
 IMAGE_CHANNELS = 3  # The generator asks for their gradient, and nobody for the MSI's.
 
@@ -20,20 +19,16 @@ IMAGE_CHANNELS = 3  # The generator asks for their gradient, and nobody for the 
 class Stage(nnx.Module):
     """A convolution, its normalisation and LeakyReLU 0.2."""
 
-    def __init__(
-        self, inputs, outputs, size, *, stride, padding, norm, bias, spectral, layer, axis_name
-    ):
-        kind = SpectralConv if spectral else layers.Conv
-        self.conv = kind(inputs, outputs, size, stride=stride, padding=padding, bias=bias, **layer)
-        self.spectral = spectral
+    def __init__(self, inputs, outputs, size, *, stride, padding, norm, bias, layer, axis_name):
+        shape = {"stride": stride, "padding": padding, "bias": bias}
+        self.conv = layers.Conv(inputs, outputs, size, **shape, **layer)
         self.norm = layers.make_norm(
             norm, outputs, rngs=layer["rngs"], axis_name=axis_name, dtype=layer["dtype"]
         )
 
     def __call__(self, x: Array, *, train: bool, norm: str) -> Array:
         """`[B, H, W, inputs]` -> `[B, h, w, outputs]`."""
-        x = self.conv(x, train=train) if self.spectral else self.conv(x)
-        return layers.leaky_relu(self.norm(x, train=train, norm=norm))
+        return layers.leaky_relu(self.norm(self.conv(x), train=train, norm=norm))
 
 
 class PatchGAN(nnx.Module):
@@ -48,7 +43,6 @@ class PatchGAN(nnx.Module):
         features: Channels of the first convolution.
         n_layers: Convolutions of stride 2.
         norm: One of `layers.NORMS`.
-        spectral: Whether every kernel is divided by its spectral norm.
         dtype: Compute dtype.
         lowering: One of `convolution.LOWERINGS`.
         axis_name: Mapped axis to synchronise batch statistics over, or None.
@@ -62,7 +56,6 @@ class PatchGAN(nnx.Module):
         features: int,
         n_layers: int,
         norm: str,
-        spectral: bool = False,
         dtype: str,
         lowering: str,
         axis_name: str | None,
@@ -81,16 +74,13 @@ class PatchGAN(nnx.Module):
                 padding=padding,
                 norm=norm if n else "none",
                 bias=n == 0 or norm == "instance",
-                spectral=spectral,
                 layer=layer | ({"apart": IMAGE_CHANNELS} if n == 0 else {}),
                 axis_name=axis_name,
             )
             for n in range(len(widths))
         )
         bias = n_layers > 0 or norm == "instance"
-        kind = SpectralConv if spectral else layers.Conv
-        self.head = kind(widths[-1], 1, size, padding=padding, bias=bias, **layer)
-        self.spectral = spectral
+        self.head = layers.Conv(widths[-1], 1, size, padding=padding, bias=bias, **layer)
 
     def __call__(
         self, x: Array, *, train: bool, norm: str, features: bool = False
@@ -111,7 +101,7 @@ class PatchGAN(nnx.Module):
         for stage in self.stages:
             x = stage(x, train=train, norm=norm)
             seen.append(x)
-        x = self.head(x, train=train) if self.spectral else self.head(x)
+        x = self.head(x)
         x = x.astype(layers.param_dtype(x.dtype))
         return (x, tuple(seen)) if features else x
 

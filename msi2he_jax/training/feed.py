@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from msi2he_jax.data import streaming
 from msi2he_jax.training.parallel import Parallel
-from msi2he_jax.training.preparation import Data, example_weights, sampler, varier
+from msi2he_jax.training.preparation import Data, sampler, varier
 
 Batch = dict[str, jax.Array]
 
@@ -47,13 +47,12 @@ def make_feed(config: ConfigDict, data: Data, devices: Parallel, dtype: Any) -> 
         devices: Share the batch.
         dtype: Of the MSI on the devices.
     """
-    extra = example_weights(config, data)
     if isinstance(data, streaming.Stored):
         size = config.train.batch_size
         options = {"seed": config.seed, "batch_size": size, "rows": devices.rows(size)}
-        stream = streaming.Stream(data, **options, extra=extra, dtype=dtype)
+        stream = streaming.Stream(data, **options, dtype=dtype)
         return streamed(stream, varier(config, data.pad_value), devices)
-    arrays = devices.place(data.device_dict(dtype) | extra)
+    arrays = devices.place(data.device_dict(dtype))
     return resident(arrays, sampler(config, data.pad_value), devices)
 
 

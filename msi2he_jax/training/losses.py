@@ -17,7 +17,7 @@ def discriminator_loss(real: jax.Array, fake: jax.Array, *, gan: str) -> jax.Arr
     Args:
         real: Logits of real pairs `[B, h, w, 1]`.
         fake: Logits of synthetic pairs `[B, h, w, 1]`.
-        gan: `"vanilla"` (cross-entropy), `"lsgan"` (squares), `"hinge"` or `"wgangp"`.
+        gan: `"vanilla"` (cross-entropy), `"lsgan"` (squares) or `"wgangp"`.
 
     Returns:
         Scalar float32.
@@ -25,7 +25,7 @@ def discriminator_loss(real: jax.Array, fake: jax.Array, *, gan: str) -> jax.Arr
     Raises:
         InputError: `gan` is none of these.
 
-    Source: GANLoss of pytorch-CycleGAN-and-pix2pix; hinge: Lim and Ye 2017; wgangp: Gulrajani et
+    Source: GANLoss of pytorch-CycleGAN-and-pix2pix; wgangp: Gulrajani et
     al. 2017.
     """
     real, fake = _wide(real), _wide(fake)
@@ -33,8 +33,6 @@ def discriminator_loss(real: jax.Array, fake: jax.Array, *, gan: str) -> jax.Arr
         return 0.5 * (jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake)))
     if gan == "lsgan":
         return 0.5 * (jnp.mean((real - 1.0) ** 2) + jnp.mean(fake**2))
-    if gan == "hinge":
-        return 0.5 * (jnp.mean(jax.nn.relu(1.0 - real)) + jnp.mean(jax.nn.relu(1.0 + fake)))
     if gan == "wgangp":
         return jnp.mean(fake) - jnp.mean(real)
     raise InputError("config", "loss.gan", f"is {gan!r}, which is no loss known here")
@@ -84,7 +82,6 @@ def reconstruction_loss(
     kind: str,
     levels: int = 1,
     pixel_weights: jax.Array | None = None,
-    example_weights: jax.Array | None = None,
 ) -> jax.Array:
     """How far synthetic images are from the real ones.
 
@@ -97,14 +94,13 @@ def reconstruction_loss(
             displacements vanish in the smaller ones.
         pixel_weights: `[B, H, W]` float, at least 0, or None for a plain mean. An image's loss is
             the weighted mean over its pixels.
-        example_weights: `[B]` float, or None.
 
     Returns:
         Scalar float32.
 
     Source: of the levels: Liu et al. 2022 (PyramidPix2pix), https://arxiv.org/abs/2204.11425.
     """
-    if levels == 1 and pixel_weights is None and example_weights is None:
+    if levels == 1 and pixel_weights is None:
         return jnp.mean(_error(fake, real, kind))
     weights = jnp.ones(fake.shape[:3]) if pixel_weights is None else pixel_weights
     values = 0.0
@@ -115,8 +111,6 @@ def reconstruction_loss(
         # Per image, so that a share of a batch needs nothing of the others.
         total = jnp.maximum(jnp.sum(weights, axis=(1, 2)), 1e-6)
         values += jnp.sum(weights * error, axis=(1, 2)) / total
-    if example_weights is not None:
-        values *= example_weights
     return jnp.mean(values) / levels
 
 
@@ -150,22 +144,6 @@ def feature_matching_loss(fake: Any, real: Any) -> jax.Array:
         return sum(values) / len(values)
     values = [jnp.mean(jnp.abs(_wide(a) - _wide(b))) for a, b in zip(fake, real, strict=True)]
     return 4.0 * sum(values) / len(values)
-
-
-def real_gradient_penalty(judge: Callable[[jax.Array], Any], real: jax.Array) -> jax.Array:
-    """R1: half the mean squared norm of the gradient of a real image's score.
-
-    Args:
-        judge: From images `[B, H, W, 3]` to logits `[B, h, w, 1]`, or a tuple of such.
-        real: `[B, H, W, 3]` float in [-1, 1].
-
-    Returns:
-        Scalar float32. An image's score is the mean of its logits, and over scales.
-
-    Source: Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, equation 9.
-    """
-    gradient = jax.grad(lambda x: _total_score(judge(x)))(real)
-    return 0.5 * jnp.mean(jnp.sum(_wide(gradient) ** 2, axis=(1, 2, 3)))
 
 
 def roughness(flow: jax.Array) -> jax.Array:

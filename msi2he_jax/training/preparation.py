@@ -144,14 +144,6 @@ def _check_sizes(config: ConfigDict, side: int) -> None:
         raise InputError("config", "loss.pyramid_levels", why)
 
 
-def example_weights(config: ConfigDict, data: Data) -> dict[str, np.ndarray]:
-    """Returns `weight`, float32 `[N]` with a mean of 1, where examples weigh unequally."""
-    if not config.loss.tissue_power:
-        return {}
-    fraction = data.tissue_fraction**config.loss.tissue_power
-    return {"weight": (fraction / max(fraction.mean(), 1e-6)).astype(np.float32)}
-
-
 def sampler(config: ConfigDict, pad_value: int = 255) -> Callable[..., dict[str, jax.Array]]:
     """Returns `(arrays, step, seed) -> batch` as `config` asks for.
 

@@ -58,13 +58,12 @@ def test_pairs_are_those_in_memory(both):
 
 
 def test_batches_are_those_drawn_from_memory(both):
-    """To the bit, over several epochs, each with whatever is handed on."""
+    """To the bit, over several epochs."""
     arrays, stored = both
-    weight = np.linspace(0.5, 1.5, len(stored), dtype=np.float32)
-    held = jax.device_put(arrays.device_dict() | {"weight": weight})
+    held = jax.device_put(arrays.device_dict())
     draw = jax.jit(functools.partial(sample_batch, seed=SEED, batch_size=B, **OPTIONS))
     vary = jax.jit(functools.partial(vary_batch, seed=SEED, **OPTIONS))
-    stream = _stream(stored, extra={"weight": weight})
+    stream = _stream(stored)
     for step in range(7):
         expected, found = draw(held, step=step), vary(stream.batch(step))
         assert expected.keys() == found.keys()

@@ -90,7 +90,6 @@ def stored(config, tmp_path, monkeypatch, make_provenance):
     write_dataset(tmp_path / "stored", examples, provenance)
     config.data.dir = str(tmp_path / "stored")
     config.augmentation.rotation_deg = 10.0
-    config.loss.tissue_power = 1.0
     return config
 
 

@@ -64,7 +64,6 @@ ALONE = """
 # With statistics of their own, devices give the mean of what each finds alone; without draws, which
 # follow an example's place in the batch.
 config.statistics, config.model.dropout, config.loss.gan = "device", 0.0, "vanilla"
-config.diffaugment.update({"color": 0.0, "translation": 0.0, "cutout": 0.0})
 one = parallel.Parallel("jit", tuple(jax.devices()[:1]))
 alone = [gradients(one, {name: x[k : k + 1] for name, x in arrays.items()}) for k in range(8)]
 shared = gradients(parallel.choose_devices("pmap", 8))

@@ -43,7 +43,7 @@ def make_gan(setup: Setup) -> Method:
 def gan_step(
     setup: Setup, state: TrainState, batch: Batch, key: jax.Array
 ) -> tuple[TrainState, Metrics]:
-    """Takes one step of both networks, as `Method.step` says.
+    """Takes one step of both networks, as `Method.step` says; `key` is a PRNG key.
 
     Returns:
         The state after the step; `reconstruction`, `adversarial`, `discriminator`, `skipped`, and
@@ -92,7 +92,8 @@ def learn_discriminator(
         generate: `(stats, part) -> Forward`.
 
     Returns:
-        The discriminator afterwards, its loss as a metric, whether loss and gradients were finite.
+        The discriminator afterwards, its loss as a metric, and as a bool scalar whether loss and
+        gradients were finite.
     """
     before = state.discriminator
 

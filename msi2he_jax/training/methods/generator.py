@@ -153,7 +153,7 @@ def mean_over_devices(tree: Any, axis_name: str | None) -> Any:
 
 
 def all_finite(tree: Any) -> jax.Array:
-    """Returns whether all is finite, by each array's largest: no array of flags is written."""
+    """Returns a bool scalar, whether all is finite: by each array's largest, without flags."""
     largest = [jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree)]
     return jnp.all(jnp.isfinite(jnp.stack(largest)))
 
@@ -165,7 +165,7 @@ def update_network(
     stats: Any,
     accept: jax.Array | bool = True,
 ) -> Network:
-    """Takes a step of a network's optimiser where `accept`, else leaves the network as it is."""
+    """Takes a step of a network's optimiser where `accept` (bool scalar), else changes nothing."""
     updates, state = optimizer.update(grads, network.optimizer, network.params, accept=accept)
     params = optax.apply_updates(network.params, updates)
     kept = select(accept, (params, stats), (network.params, network.stats))
@@ -173,7 +173,7 @@ def update_network(
 
 
 def select(accept: jax.Array | bool, new: Any, old: Any) -> Any:
-    """Returns `new` where `accept`, else `old`, leaf by leaf."""
+    """Returns `new` where `accept` (bool scalar), else `old`, leaf by leaf."""
     return jax.tree.map(lambda after, before: jnp.where(accept, after, before), new, old)
 
 
@@ -193,7 +193,7 @@ def complete_step(
         grads: Of the generator and the flow network.
         stats: The generator's statistics afterwards.
         discriminator: As updated in this step, or None.
-        finite: Whether all was so far.
+        finite: Bool scalar, whether all was so far.
     """
     finite &= all_finite(grads)
     update = functools.partial(update_network, accept=finite)
@@ -228,7 +228,7 @@ def moving_average(decay: float, state: TrainState, generator: Network) -> Avera
 
 
 def count_step(state: TrainState, finite: jax.Array) -> TrainState:
-    """Counts a step, and where it was not finite a skipped one."""
+    """Counts a step, and where it was not `finite` (bool scalar) a skipped one."""
     return dataclasses.replace(
         state,
         step=state.step + 1,
@@ -246,6 +246,6 @@ def synthesize(
     norm: str,
     dropout_key: jax.Array | None,
 ) -> jax.Array:
-    """Generates images with a trained generator; arguments as of `Method.synthesize`."""
+    """Generates images `[B, H, W, 3]` from `msi` `[B, H, W, K]`, as `Method.synthesize` says."""
     modes = {"train": False, "norm": norm, "dropout_key": dropout_key}
     return apply_network(setup.graphs.generator, params, stats, msi, **modes)[0]

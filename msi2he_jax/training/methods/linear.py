@@ -27,7 +27,7 @@ def make_linear(setup: Setup) -> Method:
 def linear_step(
     setup: Setup, state: TrainState, batch: Batch, key: jax.Array
 ) -> tuple[TrainState, Metrics]:
-    """Measures the loss of a batch; there is nothing left to learn.
+    """Measures the loss of a batch; nothing is left to learn, and `key` is not used.
 
     Returns:
         The state with its counters moved; `reconstruction` and `skipped`.

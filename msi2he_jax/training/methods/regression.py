@@ -26,7 +26,7 @@ def make_regression(setup: Setup) -> Method:
 def regression_step(
     setup: Setup, state: TrainState, batch: Batch, key: jax.Array
 ) -> tuple[TrainState, Metrics]:
-    """Takes one step of the generator, as `Method.step` says.
+    """Takes one step of the generator, as `Method.step` says; `key` is a PRNG key.
 
     Returns:
         The state after the step; `reconstruction`, `skipped`, and with a flow network `flow_px`
