@@ -94,7 +94,8 @@ def plan(row: Row) -> dict[str, Any]:
     )
     jax.default_backend = lambda: "gpu"  # what networks ask to choose their forms by
     compiled, config = _PROGRAMS[row.what](row, tuple(topology.devices))
-    facts = planned_cost(compiled) | summarize(program_kernels(compiled.as_text()))
+    kernels = program_kernels(compiled.as_text(), one_turn=row.what == "step")
+    facts = planned_cost(compiled) | summarize(kernels)
     facts["bandwidth_ms"] = facts["traffic_gb"] / target.bandwidth * 1e12
     if row.what == "step":
         work = flops.training_step(config.model, config.discriminator, row.side_px)

@@ -56,16 +56,27 @@ class _Instruction:
         return found.group(1) if found else None
 
 
-def program_kernels(text: str) -> list[Kernel]:
-    """Returns the kernels of a program; of a loop's body where its entry holds a loop.
+def program_kernels(text: str, *, one_turn: bool = False) -> list[Kernel]:
+    """Returns the kernels of a program, those of a loop as often as it turns.
 
     Args:
         text: Of an optimised module, as `Compiled.as_text()` gives it.
+        one_turn: Only those of one turn of its first loop: of one training step.
     """
     computations = _computations(text)
     entry = next(body for body in computations.values() if body.lstrip().startswith("ENTRY"))
-    loops = re.findall(r"body=%([\w.\-]+)", entry)
-    return _kernels(computations[loops[0]] if loops else entry, computations)
+    loops = [line for line in entry.splitlines() if " while(" in line]
+    bodies = [_kernels(computations[_named(r"body=%([\w.\-]+)", x)], computations) for x in loops]
+    if one_turn:
+        return bodies[0]
+    turns = [int(_named(r'known_trip_count":\{"n":"(\d+)', line) or 1) for line in loops]
+    repeated = [each for body, count in zip(bodies, turns, strict=True) for each in body * count]
+    return _kernels(entry, computations) + repeated
+
+
+def _named(pattern: str, text: str) -> str | None:
+    found = re.search(pattern, text)
+    return found.group(1) if found else None
 
 
 def _computations(text: str) -> dict[str, str]:

@@ -38,14 +38,14 @@ PROGRAM = """HloModule jit_chunk
 
 ENTRY %main (p: (f32[4,4,64,128], f32[111,256,256,50])) -> (f32[4,4,64,128]) {
   %p = (f32[4,4,64,128]{3,2,1,0}, f32[111,256,256,50]{3,2,1,0}) parameter(0)
-  ROOT %while.1 = (f32[4,4,64,128]{3,2,1,0}) while(%p), condition=%cond, body=%body
+  ROOT %while.1 = (f32[4,4,64,128]{3,2,1,0}) while(%p), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"4"}}
 }
 """
 IMAGE, WEIGHTS = 4 * 256 * 256 * 50, 4 * 4 * 4 * 64 * 128
 
 
 def test_kernels_of_the_loop_are_counted_once_each():
-    kernels = {each.name: each for each in program_kernels(PROGRAM)}
+    kernels = {each.name: each for each in program_kernels(PROGRAM, one_turn=True)}
     kinds = {name: each.kind for name, each in kernels.items()}
     assert kinds == {
         "loop_fusion": "activations",
@@ -61,8 +61,15 @@ def test_kernels_of_the_loop_are_counted_once_each():
     assert kernels["copy.3"].bytes == 2 * WEIGHTS
 
 
+def test_a_loop_counts_as_often_as_it_turns():
+    once = summarize(program_kernels(PROGRAM, one_turn=True))
+    whole = summarize(program_kernels(PROGRAM))
+    assert whole["kernels"] == 4 * once["kernels"] == 24
+    assert whole["traffic_gb"] == pytest.approx(4 * once["traffic_gb"])
+
+
 def test_totals_add_up():
-    facts = summarize(program_kernels(PROGRAM))
+    facts = summarize(program_kernels(PROGRAM, one_turn=True))
     assert facts["kernels"] == 6 and facts["collectives"] == 1
     assert facts["copies_gb"] == pytest.approx(2 * WEIGHTS / 1e9)
     assert facts["collectives_mb"] == pytest.approx(WEIGHTS / 1e6)
@@ -86,7 +93,10 @@ def test_rows_are_told_apart_and_targets_are_described():
 
 
 def test_the_page_says_that_nothing_was_run():
-    facts = summarize(program_kernels(PROGRAM)) | {"planned_gib": 1.0, "bandwidth_ms": 2.5}
+    facts = summarize(program_kernels(PROGRAM, one_turn=True)) | {
+        "planned_gib": 1.0,
+        "bandwidth_ms": 2.5,
+    }
     rows = [
         dataclasses.asdict(Row()) | facts | {"arithmetic_ms": 1.5},
         dataclasses.asdict(Row(gpus=8, batch=128)) | facts,
