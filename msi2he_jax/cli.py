@@ -180,6 +180,10 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+def ignore(*words: object, **more: object) -> None:
+    """Tells nobody: what a Python caller who asks for no progress and no warnings gets."""
+
+
 def warn(warnings: Iterable[str], name: str = "") -> None:
     """Prints what is odd on stderr, a line each, each once: `warning: NAME: WHAT`."""
     progress.clear()

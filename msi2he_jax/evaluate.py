@@ -17,7 +17,9 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -51,31 +53,70 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
         cli.require_range(values, name, 1, 4096)
     cli.require_range(values, "seed", 0, 2**31 - 1)
     folder = existing_folder(values.run, "--run")
-    with locking.held(folder, "evaluate", inside=True):  # it adds to what another would write
-        results = evaluate(
-            folder,
-            values.data,
-            split=values.split,
-            which=values.which,
-            batch_size=values.batch_size,
-            tile_px=values.tile_px,
-            seed=values.seed,
-        )
-        write_results(folder, results)
+    results = evaluate_run(
+        folder,
+        values.data,
+        split=values.split,
+        which=values.which,
+        batch_size=values.batch_size,
+        tile_px=values.tile_px,
+        seed=values.seed,
+        tell=progress.tell,
+        warn=cli.warn,
+    )
     show(folder, results, values.split)
 
 
-def evaluate(
+def evaluate_run(
+    run_dir: str | os.PathLike,
+    data: str | os.PathLike | None = None,
+    *,
+    split: str = "test",
+    which: str = "best",
+    batch_size: int = 8,
+    tile_px: int = 16,
+    seed: int = 0,
+    tell: Callable[..., None] = cli.ignore,
+    warn: Callable[..., None] = cli.ignore,
+) -> dict[str, Any]:
+    """Scores a trained model on a split; writes RUN/results.json and RUN/results.csv.
+
+    Args:
+        run_dir: The run's folder.
+        data: Folder of the data set; None: the one it was trained on.
+        split: `train`, `validation` or `test`.
+        which: `best` checkpoint by validation, or `latest`.
+        batch_size: Images synthesised at once.
+        tile_px: Tile of the nearest-patch baseline, px.
+        seed: Of the bootstrap intervals.
+        tell: Called with a stage in words, parts done and parts in all.
+        warn: Called with a list of lines.
+
+    Returns:
+        What results.json says: a block for each split, scores by name (docs/training.md).
+
+    Raises:
+        InputError: as of `scored`, or another process writes there.
+    """
+    folder = existing_folder(run_dir, "run")
+    with locking.held(folder, "evaluate", inside=True):  # it adds to what another would write
+        options = {"batch_size": batch_size, "tile_px": tile_px, "seed": seed}
+        results = scored(folder, data, split=split, which=which, tell=tell, warn=warn, **options)
+        write_results(folder, results)
+    return results
+
+
+def scored(
     folder: Path,
     data: str | os.PathLike | None,
     *,
     split: str,
     which: str,
-    batch_size: int,
-    tile_px: int,
-    seed: int,
-) -> dict:
-    """Computes what results.json says; writes nothing.
+    tell: Callable[..., None],
+    warn: Callable[..., None],
+    **options: int,
+) -> dict[str, Any]:
+    """Computes what results.json says; writes nothing. Arguments as of `evaluate_run`.
 
     Raises:
         InputError: no such run, checkpoint or data, an empty split, or data the model does not fit.
@@ -86,14 +127,14 @@ def evaluate(
     from msi2he_jax.metrics import results as reporting
 
     model = load_model(folder, which)
-    cli.warn(model.warnings)
+    warn(model.warnings)
     data = existing_folder(data or model.config.data.dir, "--data")
     provenance = read_provenance(data)
     check_data(model, provenance, data)
-    cli.warn(warnings_of(provenance))
+    warn(warnings_of(provenance))
     arrays = load_arrays(data, split)
     train = arrays if split == "train" else load_arrays(data, "train")
-    block = score_split(model, arrays, train, batch_size=batch_size, tile_px=tile_px, seed=seed)
+    block = score_split(model, arrays, train, tell=tell, **options)
     padding = padding_of(provenance)
     kind = reporting.model_kind(model.config.model.name, model.config.discriminator.name)
     paper_row, recipe = paper_place(model.config, provenance, kind, padding)
@@ -143,7 +184,9 @@ def check_data(model, provenance: dict, data: Path) -> None:
             raise InputError(data / "provenance.json", key, why, hint)
 
 
-def score_split(model, arrays, train, *, batch_size: int, tile_px: int, seed: int) -> dict:
+def score_split(
+    model, arrays, train, *, tell: Callable, batch_size: int, tile_px: int, seed: int
+) -> dict:
     """Scores the model, its other normalisation, and the baselines on a loaded split."""
     from msi2he_jax.data.patients import one_spelling
     from msi2he_jax.metrics import baselines, nulls
@@ -155,11 +198,11 @@ def score_split(model, arrays, train, *, batch_size: int, tile_px: int, seed: in
     sets, scored = 1 + known_sets + len(others), itertools.count()
 
     def score(images):
-        progress.tell("scoring: set of images", next(scored), sets)
+        tell("scoring: set of images", next(scored), sets)
         masks = arrays.tissue_mask, arrays.valid_mask
         return score_images(images, arrays.histology, *masks, batch_size=batch_size)
 
-    fake = synthesize(model, arrays.msi, batch_size)
+    fake = synthesize(model, arrays.msi, batch_size, tell)
     known = nulls.Training(train.msi, unit_float(train.histology), train.tissue_mask)
     plain = nulls.null_predictions(known, arrays.msi, arrays.tissue_mask, tile_px=tile_px)
     patients = one_spelling(train.group_ids)
@@ -171,7 +214,8 @@ def score_split(model, arrays, train, *, batch_size: int, tile_px: int, seed: in
         one_spelling(arrays.group_ids),
         extra=nulls.memorisation(fake, unit_float(arrays.histology), known, train.sample_ids),
         alternatives={
-            name: score(synthesize(other, arrays.msi, batch_size)) for name, other in others.items()
+            name: score(synthesize(other, arrays.msi, batch_size, tell))
+            for name, other in others.items()
         },
         data_sha256=reporting.data_digest(
             arrays.sample_ids, arrays.histology, arrays.tissue_mask, arrays.valid_mask
@@ -180,7 +224,7 @@ def score_split(model, arrays, train, *, batch_size: int, tile_px: int, seed: in
     )
 
 
-def synthesize(model, msi, batch_size: int):
+def synthesize(model, msi, batch_size: int, tell: Callable = cli.ignore):
     """Images of a whole split, `[N, H, W, K]` -> `[N, H, W, 3]` float32 in [0, 1]."""
     import numpy as np
 
@@ -188,9 +232,9 @@ def synthesize(model, msi, batch_size: int):
 
     parts = []
     for rows, skip in batches(len(msi), batch_size):
-        progress.tell("synthesising: image", rows.start + skip, len(msi))
-        parts.append(np.asarray(model.apply(msi[rows]), np.float32)[skip:])
-    return np.clip((np.concatenate(parts) + 1.0) / 2.0, 0.0, 1.0)
+        tell("synthesising: image", rows.start + skip, len(msi))
+        parts.append(model.synthesize(msi[rows])[skip:])
+    return np.concatenate(parts)
 
 
 def other_uses(model) -> dict:

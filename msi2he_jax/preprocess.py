@@ -14,146 +14,23 @@ paper does not state them: bins of 0.01 Da, no normalisation, the scale to [0, 1
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from msi2he_jax import cli, progress
 from msi2he_jax.errors import InputError
+from msi2he_jax.preprocess_flags import FLAGS, check, recipe_of_flags
 
-FLAGS = cli.new_flags()
-flags.DEFINE_string("manifest", None, "The manifest.csv (docs/data_format.md).", flag_values=FLAGS)
-flags.DEFINE_string("out", None, "Folder of the data set to write.", flag_values=FLAGS)
-flags.DEFINE_enum(
-    "preset",
-    "recommended",
-    ["recommended", "paper"],
-    "What the flags below are when not given.",
-    flag_values=FLAGS,
-)
-_NUMBERS = {  # Name: (least, most, help). By default all are the preset's.
-    "target_um_per_px": (
-        1e-6,
-        1e6,
-        "Pixel size of all pairs, um; recommended: half the finest MSI pixel. Paper: the longest "
-        "side of each pair becomes 256 px.",
-    ),
-    "mz_min": (1e-6, 1e6, "Start of the mass axis, m/z."),
-    "mz_max": (1e-6, 1e6, "End of the mass axis, m/z."),
-    "axis_step": (
-        1e-6,
-        1e6,
-        "Bin width: ppm (at m/z 200 for tof and orbitrap; estimated from the spectra if absent), "
-        "or Da for fixed_da (paper: 0.01).",
-    ),
-    "exclude_ppm": (0, 1e6, "How near a peak may lie to an excluded m/z, ppm; 10, at least a bin."),
-    "recalibrate_ppm": (1e-3, 1e4, "Largest mass shift that is looked for, ppm; 50."),
-    "prominence": (0, 1, "Least prominence of a peak, as a fraction of its height; 0."),
-    "min_snr": (0, 1e6, "Least height of a peak over the noise between peaks; 0."),
-    "peak_ppm": (1e-3, 1e5, "Half width of the windows of --peak_list, ppm; 15."),
-    "reference_mz": (1e-6, 1e6, "m/z of the ion that --normalization=reference divides by."),
-    "reference_ppm": (1e-3, 1e5, "How far from it signal counts, ppm; 20."),
-    "max_fdr": (1e-6, 1, "Keeps annotations of --peak_list with an fdr up to this."),
-}
-_WHOLE = {
-    "peaks": (1, 10_000, "Most peaks; both presets: 50."),
-    "smoothing_points": (5, 1001, "Window of --smoothing, an odd number of points; 5."),
-    "baseline_points": (3, 1001, "Window of --baseline, an odd number of points; 101."),
-    "seed": (0, 2**32 - 1, "For the split and t-SNE or UMAP; 0."),
-}
-_CHOICES = {
-    "axis": (
-        "ppm|fixed_da|tof|orbitrap",
-        "How bins grow with m/z: by the same ppm, not at all, or as a time-of-flight or Orbitrap "
-        "analyser resolves; recommended: ppm, paper: fixed_da.",
-    ),
-    "rebin": (
-        "linear|sum",
-        "Interpolate spectra or sum them into bins; recommended: by spectrum type, paper: linear.",
-    ),
-    "duplicates": ("refuse|first|sum", "Several spectra at one position; refuse."),
-    "smoothing": ("none|savgol|gaussian", "Of profile spectra, before rebinning; none."),
-    "baseline": (
-        "none|snip|tophat|median",
-        "Baseline to take from under profile spectra, before rebinning; none.",
-    ),
-    "recalibrate": (
-        "none|sums|lock",
-        "Corrects each file's mass shift: against the cohort's peaks, or --lock_mz; none.",
-    ),
-    "normalization": (
-        "none|tic|rms|median|reference",
-        "What intensities are divided by, over the full spectrum; recommended: tic, paper: none.",
-    ),
-    "view": (
-        "pca|tsne|umap|auto",
-        "Three-channel view, where the manifest names none; auto takes the one that tells most "
-        "about the histology; both presets: pca.",
-    ),
-    "view_fit": (
-        "sample|train",
-        "Fit views to each sample, or once to the training split (pca, umap); sample.",
-    ),
-    "padding": ("white|black", "What lies beyond the slide; both presets: white."),
-}
-_LISTS = {
-    "exclude_mz": "m/z of solvent and matrix ions, never peaks.",
-    "exclude_background": "Names of known background ions, never peaks; such as dhb,chca,9aa,dan,"
-    "desi-positive,desi-negative.",
-    "lock_mz": "Lock masses for --recalibrate=lock, m/z.",
-}
-_SWITCHES = {
-    "deisotope": "Leave 13C isotopes of other peaks out; no.",
-    "tissue_only": "Choose peaks from spectra on tissue only; recommended: yes, paper: no.",
-}
-for _name, (_, _, _help) in _NUMBERS.items():
-    flags.DEFINE_float(_name, None, _help, flag_values=FLAGS)
-for _name, (_, _, _help) in _WHOLE.items():
-    flags.DEFINE_integer(_name, None, _help, flag_values=FLAGS)
-for _name, (_words, _help) in _CHOICES.items():
-    flags.DEFINE_enum(_name, None, _words.split("|"), _help, flag_values=FLAGS)
-for _name, _help in _LISTS.items():
-    flags.DEFINE_list(_name, None, _help, flag_values=FLAGS)
-for _name, _help in _SWITCHES.items():
-    flags.DEFINE_boolean(_name, None, _help, flag_values=FLAGS)
-flags.DEFINE_string(
-    "peak_list",
-    None,
-    "CSV or text file of m/z to take instead of picking peaks (METASPACE annotations, or a column "
-    "mz).",
-    flag_values=FLAGS,
-)
-flags.DEFINE_string(
-    "align",
-    "landmarks",
-    "How pairs are aligned: by their landmarks; auto (all ions; what the verdict does not "
-    "call reliable is refused); or a folder that register wrote.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_integer("workers", 1, "Processes that read files.", flag_values=FLAGS)
-flags.DEFINE_string(
-    "scheduler",
-    None,
-    "Address of a Dask scheduler, as tcp://host:8786, whose workers read files instead.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_enum(
-    "on_error",
-    "raise",
-    ["raise", "skip"],
-    "Stop at a sample that cannot be used, or leave it out and record it.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_boolean("overwrite", False, "Replace what is in --out.", flag_values=FLAGS)
-flags.DEFINE_boolean(
-    "force",
-    False,
-    "Go on with mixed spectrum types, polarities or m/z ranges, and take patients whose names are "
-    "alike as several.",
-    flag_values=FLAGS,
-)
+if TYPE_CHECKING:
+    from msi2he_jax.data.recipe import Recipe
+
 # What the stages of the work are called while they run.
 _STAGES = {
     "survey": "checking files",
@@ -165,140 +42,141 @@ _STAGES = {
     "view": "drawing views",
     "pair": "making pairs",
 }
-# Flags that are named otherwise in the recipe.
-_IN_RECIPE = {
-    "axis": "axis_kind",
-    "rebin": "method",
-    "peak_ppm": "listed_ppm",
-    "exclude_background": "background",
-}
 
 
-def run(values: flags.FlagValues, args: list[str]) -> None:
-    """Runs the verb."""
-    _check(values, args)
+@dataclasses.dataclass(frozen=True)
+class PreparedCohort:
+    """What `preprocess_cohort` made.
+
+    Attributes:
+        folder: The data set.
+        provenance: What its provenance.json holds.
+        units: Units of work in all.
+        units_found: How many of these an earlier, stopped run had left.
+    """
+
+    folder: Path
+    provenance: dict[str, Any]
+    units: int
+    units_found: int
+
+
+def preprocess_cohort(
+    manifest: str | os.PathLike,
+    out: str | os.PathLike,
+    recipe: Recipe | None = None,
+    *,
+    align: str = "landmarks",
+    overwrite: bool = False,
+    on_error: str = "raise",
+    workers: int = 1,
+    scheduler: str | None = None,
+    tell: Callable[..., None] = cli.ignore,
+    warn: Callable[..., None] = cli.ignore,
+) -> PreparedCohort:
+    """Builds a data set of registered pairs from a manifest; a stopped build goes on where it was.
+
+    Args:
+        manifest: The manifest.csv (docs/data_format.md).
+        out: Folder of the data set.
+        recipe: Every choice, as from `make_recipe("recommended", peaks=30)`; None: `recommended`.
+        align: `landmarks`, `auto`, or a folder that register wrote.
+        overwrite: Whether a data set that is there is replaced.
+        on_error: `raise`, or `skip`: leave out a sample that cannot be used, and list it.
+        workers: Processes of this computer.
+        scheduler: Address of a Dask scheduler whose workers do the work, or None.
+        tell: Called with a stage in words, parts done and parts in all.
+        warn: Called with a list of lines, and a sample's name where they are about one.
+
+    Raises:
+        InputError: an input that cannot be used, in one line.
+    """
     from msi2he_jax.coregistration.training_pairs import align_cohort
     from msi2he_jax.data import cohort, mapping, work
     from msi2he_jax.data.builder import write_dataset
     from msi2he_jax.data.manifest import read_manifest, with_one_spelling
     from msi2he_jax.data.msi_warnings import shared_file_warnings
     from msi2he_jax.data.patients import spelling_warnings
+    from msi2he_jax.data.recipe import make_recipe
     from msi2he_jax.data.split import assign_splits
     from msi2he_jax.io_safety import refuse_filled
 
-    manifest, recipe = Path(values.manifest), _recipe(values)
-    samples = read_manifest(manifest.absolute() if values.scheduler else manifest)
-    refuse_filled(values.out, overwrite=values.overwrite)
-    splits = assign_splits(samples, recipe.seed, manifest=manifest, force=values.force)
-    spelt = spelling_warnings([s.group_id for s in samples], force=values.force)
-    shared = shared_file_warnings(samples)
+    manifest = Path(manifest)
+    kind = align if align in ("landmarks", "auto") else "given"
+    recipe = dataclasses.replace(recipe or make_recipe("recommended"), align=kind)
+    samples = read_manifest(manifest.absolute() if scheduler else manifest)
+    refuse_filled(out, overwrite=overwrite)
+    splits = assign_splits(samples, recipe.seed, manifest=manifest, force=recipe.force)
+    odd = spelling_warnings([s.group_id for s in samples], force=recipe.force)
+    odd += [f"{name}: {x}" for name, said in shared_file_warnings(samples).items() for x in said]
     samples = with_one_spelling(samples)
     skipped: list[dict[str, str]] = []
     tally: list[tuple[int, int]] = []
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(work.work_folder(values.out))
-        stack.enter_context(cli.keeping(lambda: work.kept_words(folder)))
-        cluster = {
-            "folder": folder,
-            "software": work.software,
-            "on_wait": lambda why: cli.warn([why]),
-        }
-        mapper = stack.enter_context(mapping.open_map(values.workers, values.scheduler, **cluster))
+        folder = stack.enter_context(work.work_folder(out))
+        cluster = {"software": work.software, "on_wait": lambda why: warn([why])}
+        cluster["folder"] = folder
+        mapper = stack.enter_context(mapping.open_map(workers, scheduler, **cluster))
         each = functools.partial(
             work.each,
             mapper=mapper,
             folder=folder,
-            on_fault=functools.partial(_leave_out, skipped, values.on_error == "skip"),
+            on_fault=functools.partial(_leave_out, skipped, on_error == "skip", warn),
             on_found=lambda stage, done, units: tally.append((done, units)),
-            on_done=_tell,
+            on_done=functools.partial(_tell, tell),
         )
         surveys = cohort.survey_cohort(manifest, samples, splits, recipe, each)
-        samples = align_cohort(samples, surveys, recipe, Path(values.align), each)
+        samples = align_cohort(samples, surveys, recipe, Path(align), each)
         plan = cohort.plan_cohort(manifest, samples, splits, recipe, surveys, each)
         plan["skipped"] = skipped
-        plan["warnings"] += spelt
-        plan["warnings"] += [f"{name}: {said}" for name, each in shared.items() for said in each]
+        plan["warnings"] += odd
         examples, finish = cohort.cohort_examples(samples, splits, surveys, plan, each)
-        write_dataset(values.out, examples, plan, finish=finish, overwrite=values.overwrite)
+        write_dataset(out, examples, plan, finish=finish, overwrite=overwrite)
+    found, units = (sum(column) for column in zip(*tally, strict=True))
+    return PreparedCohort(Path(out), plan, units, found)
+
+
+def run(values: flags.FlagValues, args: list[str]) -> None:
+    """Runs the verb."""
+    check(values, args)
+    from msi2he_jax.data import work
+
+    with cli.keeping(lambda: work.kept_words(work.work_path(values.out))):
+        prepared = preprocess_cohort(
+            values.manifest,
+            values.out,
+            recipe_of_flags(values),
+            align=values.align,
+            overwrite=values.overwrite,
+            on_error=values.on_error,
+            workers=values.workers,
+            scheduler=values.scheduler,
+            tell=progress.tell,
+            warn=cli.warn,
+        )
     progress.clear()
-    print(_summary(values.out, plan, tally))
+    print(_summary(values.out, prepared))
     cli.print_written(values.out)
-    cli.warn(_warnings(plan))
+    cli.warn(_warnings(prepared.provenance))
 
 
-def _check(values: flags.FlagValues, args: list[str]) -> None:
-    cli.no_positional(args)
-    cli.require(values, "manifest", "out")
-    cli.require_range(values, "workers", 1, 1024)
-    if values.scheduler and values["workers"].present:
-        hint = "the cluster's own workers do the work"
-        raise InputError("--workers", "", "does not go with --scheduler", hint)
-    for name, (least, most, _) in {**_NUMBERS, **_WHOLE}.items():
-        cli.require_range(values, name, least, most)
-    if None not in (values.mz_min, values.mz_max) and values.mz_min >= values.mz_max:
-        raise InputError("--mz_min", "", f"is {values.mz_min:g}, not below --mz_max")
-    for name in ("smoothing_points", "baseline_points"):
-        if values[name].value is not None and values[name].value % 2 == 0:
-            raise InputError(f"--{name}", "", f"is {values[name].value}, must be odd")
-    if values.view == "tsne" and values.view_fit == "train":
-        hint = "fit pca or umap, or --view_fit=sample"
-        raise InputError("--view", "", "tsne cannot be fitted to the training split", hint)
-    needs = {"lock_mz": ("recalibrate", "lock"), "reference_mz": ("normalization", "reference")}
-    for name, (other, word) in needs.items():
-        if (values[other].value == word) != (values[name].value is not None):
-            raise InputError(f"--{name}", "", f"goes with --{other}={word}", "give both or neither")
-
-
-def _recipe(values: flags.FlagValues):
-    from msi2he_jax.data.recipe import make_recipe
-    from msi2he_jax.io_safety import existing_folder
-
-    if values.align not in ("landmarks", "auto"):
-        existing_folder(values.align, "--align")
-    names = [*_NUMBERS, *_WHOLE, *_CHOICES, *_SWITCHES]
-    changes = {_IN_RECIPE.get(name, name): values[name].value for name in names}
-    del changes["max_fdr"]  # Of the list, not of the recipe.
-    for name in ("exclude_mz", "lock_mz"):
-        changes[name] = _numbers(name, values[name].value)
-    if values.exclude_background:
-        from msi2he_jax.msi.background import ions
-
-        changes["background"] = tuple(values.exclude_background)
-        for name in values.exclude_background:
-            ions(name)  # Refuses unknown names before anything is read.
-    if values.peak_list:
-        from msi2he_jax.msi.peak_list import read_peak_list
-
-        listed = read_peak_list(values.peak_list, max_fdr=values.max_fdr)
-        changes |= {"listed_mz": tuple(listed.mz.tolist()), "listed_names": listed.names}
-        if listed.windows is not None:
-            changes["listed_windows"] = tuple(map(tuple, listed.windows.tolist()))
-    align = values.align if values.align in ("landmarks", "auto") else "given"
-    return make_recipe(values.preset, **changes, align=align, force=values.force)
-
-
-def _numbers(name: str, words: list[str] | None) -> tuple[float, ...] | None:
-    try:
-        return None if words is None else tuple(float(word) for word in words)
-    except ValueError:
-        text = ",".join(words)
-        raise InputError(f"--{name}", "", f"{text!r} are not m/z", "as in 279.09,283.26") from None
-
-
-def _leave_out(skipped: list[dict[str, str]], skip: bool, sample, error: InputError) -> None:
+def _leave_out(
+    skipped: list[dict[str, str]], skip: bool, warn: Callable, sample, error: InputError
+) -> None:
     """A user's mistake stops all, or leaves the sample out and is recorded."""
     if not skip:
         raise error
-    cli.warn([f"left out: {error}"], sample.sample_id)
+    warn([f"left out: {error}"], sample.sample_id)
     skipped.append({"sample_id": sample.sample_id, "why": str(error)})
 
 
-def _tell(stage: str, done: int, units: int, ready: int) -> None:
-    progress.tell(f"{_STAGES[stage]}: part", done, units, ready=ready)
+def _tell(tell: Callable, stage: str, done: int, units: int, ready: int) -> None:
+    tell(f"{_STAGES[stage]}: part", done, units, ready=ready)
 
 
-def _summary(out: str, plan: dict, tally: list[tuple[int, int]]) -> str:
+def _summary(out: str, prepared: PreparedCohort) -> str:
     """Says what was made, in a few lines."""
+    plan = prepared.provenance
     counts = ", ".join(f"{count} {split}" for split, count in plan["counts"].items())
     sizes = sorted({tuple(record["shape"]) for record in plan["samples"]})
     size = " to ".join(f"{h} x {w}" for h, w in (sizes[0], sizes[-1])[: len(sizes)])
@@ -306,9 +184,9 @@ def _summary(out: str, plan: dict, tally: list[tuple[int, int]]) -> str:
     lines = [f"{out}: {counts} pairs, {len(peaks)} peaks, m/z {peaks[0]:.4f} to {peaks[-1]:.4f}"]
     lines.append(f"grid {size} px at {_pixel_sizes(plan)} um/px, {plan['preset']} preset")
     lines += _alignment_errors([record["alignment"] for record in plan["samples"]])
-    done, units = (sum(column) for column in zip(*tally, strict=True))
-    if done:
-        lines.append(f"continued an earlier run: {done} of {units} units were already done")
+    if prepared.units_found:
+        words = f"{prepared.units_found} of {prepared.units} units were already done"
+        lines.append(f"continued an earlier run: {words}")
     return "\n".join(lines)
 
 

@@ -223,7 +223,7 @@ def _put_to_use(values: flags.FlagValues, folder: Path, sample, record, model) -
 
 def _apply(values: flags.FlagValues) -> None:
     """Moves one file through a transform that was found before."""
-    from msi2he_jax.interop import carrying
+    from msi2he_jax.interop import transform_files
     from msi2he_jax.registration.given import read_given
 
     cli.require(values, "input", "to", "out")
@@ -233,10 +233,11 @@ def _apply(values: flags.FlagValues) -> None:
         raise InputError(values.out, "--out", "is there already", "or pass --overwrite")
     record = read_given(values.apply, maps=values.maps)
     sizes = values.input_um_per_px, values.out_um_per_px
-    options = carrying.Options(values.to, *sizes, values.interpolation)
+    options = transform_files.ApplyOptions(values.to, *sizes, values.interpolation)
     tell = functools.partial(print, flush=True)
     with cli.asking_for("--input_um_per_px", "histology_um_per_px"):
-        print(carrying.carry_file(record, values.input, values.out, options, tell, cli.warn))
+        files = values.input, values.out
+        print(transform_files.transform_file(record, *files, options, tell, cli.warn))
 
 
 main = cli.verb(run, FLAGS, __doc__)

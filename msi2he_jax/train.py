@@ -28,13 +28,17 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from msi2he_jax import cli, progress
 from msi2he_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from msi2he_jax.training.loop import Outcome
 
 FLAGS = cli.new_flags()
 flags.DEFINE_string(
@@ -145,6 +149,46 @@ def run(values: flags.FlagValues, args: list[str], *, overrides: Sequence[tuple[
     if outcome.reason == "not finite":
         return _NOT_FINITE
     return _EXIT[outcome.signal] if outcome.reason == "signal" else cli.DONE
+
+
+def train_model(
+    config: Any,
+    workdir: str | os.PathLike,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    note: Callable[[str], None] = cli.ignore,
+    tell: Callable[[int, dict[str, float]], None] = cli.ignore,
+) -> Outcome:
+    """Trains a model, or goes on with the run that is in `workdir`.
+
+    Args:
+        config: A configuration, or the name or file of one, such as `"pix2pix"`.
+        workdir: The run's folder: checkpoints, metrics and config.json.
+        changes: Keys to set otherwise, such as `{"data.dir": "pairs", "train.steps": 500}`.
+        note: Called with lines such as validation scores.
+        tell: Called now and then with the step and its values: losses, `images_per_s`.
+
+    Returns:
+        How it ended: step, reason, best validation score.
+
+    Raises:
+        InputError: the configuration, the data or the run's folder do not fit together.
+    """
+    from msi2he_jax import config as configs
+    from msi2he_jax.training import loop
+
+    if isinstance(config, str | os.PathLike):
+        config = configs.load_config(config)
+    config = config.copy_and_resolve_references()
+    for name, value in (changes or {}).items():
+        kind = configs.key_type(config, name)
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            why = f"is {value!r}, expected {configs.describe_type(kind)}"
+            raise InputError("changes", name, why)
+        config.update_from_flattened_dict({name: kind(value)})
+    configs.check_config(config, "config")
+    report = loop.Report(note=note, progress=tell)
+    return loop.train_and_evaluate(config, workdir, report=report, begin=_beginning(config))
 
 
 def _warn(data: str) -> None:

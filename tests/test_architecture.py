@@ -42,7 +42,7 @@ VERBS = [
     "export",
     "doctor",
 ]
-BESIDE_VERBS = {"cli", "progress", "register_flags"}
+BESIDE_VERBS = {"cli", "preprocess_flags", "progress", "register_flags"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FORBIDDEN_IMPORTS = {"tensorflow", "torch", "clu", "chex", "pickle", "tensorflow_probability"}
 FORBIDDEN_CALLS = {"eval", "exec"}

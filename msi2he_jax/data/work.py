@@ -111,6 +111,12 @@ def software() -> dict[str, str]:
     return {**versions(), "msi2he_jax sources": sources}
 
 
+def work_path(out_dir: str | os.PathLike) -> Path:
+    """Returns the folder of a data set's units, `OUT.work` beside it."""
+    out_dir = Path(out_dir).absolute()
+    return out_dir.with_name(f"{out_dir.name}.work")
+
+
 @contextlib.contextmanager
 def work_folder(out_dir: str | os.PathLike) -> Iterator[Path]:
     """Yields the folder `OUT.work` beside a data set, made if need be.
@@ -124,8 +130,7 @@ def work_folder(out_dir: str | os.PathLike) -> Iterator[Path]:
     Raises:
         InputError: another process writes this data set, or the folder cannot be made.
     """
-    out_dir = Path(out_dir).absolute()
-    folder, done = out_dir.with_name(f"{out_dir.name}.work"), False
+    out_dir, folder, done = Path(out_dir).absolute(), work_path(out_dir), False
     with locking.held(out_dir, "preprocess"):
         try:
             folder.mkdir(exist_ok=True)

@@ -56,6 +56,23 @@ class Model:
     dropout: bool
     warnings: tuple[str, ...] = ()
 
+    def synthesize(self, msi: np.ndarray) -> np.ndarray:
+        """Synthesises H&E of one section, or of several of one size.
+
+        Args:
+            msi: `[H, W, K]` or `[B, H, W, K]` float in [0, 1]: ion images treated as the training
+                data were (`msi_arrays`, `load_arrays`).
+
+        Returns:
+            `[H, W, 3]` or `[B, H, W, 3]` float32 in [0, 1]. Large sections: `synthesize_tiled`.
+
+        Raises:
+            InputError: another number of dimensions or channels.
+        """
+        batch = msi[None] if np.ndim(msi) == 3 else msi
+        images = np.clip((np.asarray(self.apply(batch), np.float32) + 1.0) / 2.0, 0.0, 1.0)
+        return images[0] if np.ndim(msi) == 3 else images
+
 
 def load_model(
     run_dir: str | os.PathLike,

@@ -66,7 +66,10 @@ EXPLAINED: dict[tuple[str, str], str] = {
         "cohort",
         "line 343: left out: raise InputError('train', '', 'no sample of this split could be used')",
     ): "Not tested",
-    ("cohort", "line 299: left out: plan['samples'].sort(key=lambda record: order.index(record['sample_id']))"): "Found by tests/test_preprocess.py, which is not run for each change",
+    (
+        "cohort",
+        "line 299: left out: plan['samples'].sort(key=lambda record: order.index(record['sample_id']))",
+    ): "Found by tests/test_preprocess.py, which is not run for each change",
     ("imzml", "line 28: constant: 1"): "How much is probed for unsorted m/z before all is read",
     ("imzml", "line 28: constant: 16"): "How much is probed for unsorted m/z before all is read",
     ("imzml", "line 34: constant: True"): "Nothing writes into a block",

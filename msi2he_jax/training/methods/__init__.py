@@ -54,6 +54,7 @@ __all__ = [
     "Setup",
     "build_optimizers",
     "make_method",
+    "make_regression",
     "make_setup",
     "method_name",
 ]

@@ -10,9 +10,9 @@ from scipy import ndimage
 
 from msi2he_jax import register
 from msi2he_jax.errors import InputError
-from msi2he_jax.interop import carrying
-from msi2he_jax.interop.carrying import Options
+from msi2he_jax.interop import transform_files as mover
 from msi2he_jax.interop.ome_tiff import read_ome_tiff, write_ome_tiff
+from msi2he_jax.interop.transform_files import ApplyOptions
 from msi2he_jax.registration import transforms
 from msi2he_jax.registration.export import TransformRecord, write_transform
 from msi2he_jax.registration.fields import Frame
@@ -44,11 +44,11 @@ def _brightest(image, um):
     return (np.array(found) + 0.5) * um
 
 
-def _carried(record, path, options, out):
-    picture = carrying.read_picture(path, record, options)
-    shape, um = carrying.plan_image(record, picture, options)
-    drawn = carrying.draw_image(record.transform, picture, shape, um, options)
-    carrying.write_picture(out, drawn, um, picture)
+def _transformed(record, path, options, out):
+    picture = mover.read_picture(path, record, options)
+    shape, um = mover.plan_image(record, picture, options)
+    drawn = mover.draw_image(record.transform, picture, shape, um, options)
+    mover.write_picture(out, drawn, um, picture)
     return drawn, um
 
 
@@ -59,7 +59,7 @@ def test_an_msi_image_lands_on_the_slide(tmp_path, grids):
     write_ome_tiff(tmp_path / "a.ome.tif", image, um_per_px=50.0, channel_names=names)
     transform = TransformRecord(Transform(MATRIX, FIELD), grids=grids)
     out = tmp_path / "b.ome.tif"
-    drawn, um = _carried(transform, tmp_path / "a.ome.tif", Options("histology"), out)
+    drawn, um = _transformed(transform, tmp_path / "a.ome.tif", ApplyOptions("histology"), out)
     assert tuple(um) == (12.5, 12.5)
     assert not grids or drawn.shape[:2] == GRIDS["histology"].shape
     assert np.abs(_brightest(drawn, um) - THERE).max() < 5
@@ -72,8 +72,8 @@ def test_an_msi_image_lands_on_the_slide(tmp_path, grids):
 def test_a_slide_lands_on_the_msi(tmp_path):
     image = _blobs((250, 240), 12.5, THERE).astype(np.uint8)
     Image.fromarray(image).save(tmp_path / "slide_SYNTHETIC.png")
-    options = Options("msi", input_um_per_px=12.5, out_um_per_px=20.0)
-    drawn, um = _carried(WHOLE, tmp_path / "slide_SYNTHETIC.png", options, tmp_path / "b.png")
+    options = ApplyOptions("msi", input_um_per_px=12.5, out_um_per_px=20.0)
+    drawn, um = _transformed(WHOLE, tmp_path / "slide_SYNTHETIC.png", options, tmp_path / "b.png")
     assert drawn.shape == (100, 100, 3) and drawn.dtype == np.uint8
     assert np.abs(_brightest(drawn % 255, um) - PLACES).max() < 5
     assert "SYNTHETIC" in Image.open(tmp_path / "b.png").text["Title"]
@@ -83,9 +83,9 @@ def test_nearest_keeps_labels(tmp_path):
     labels = np.random.default_rng(0).choice([3, 90], (40, 40, 1)).astype(np.uint8)
     path, out = tmp_path / "l.ome.tif", tmp_path / "m.ome.tif"
     write_ome_tiff(path, labels, um_per_px=50.0, channel_names=["label"])
-    drawn, _ = _carried(WHOLE, path, Options("histology", interpolation="nearest"), out)
+    drawn, _ = _transformed(WHOLE, path, ApplyOptions("histology", interpolation="nearest"), out)
     assert set(np.unique(drawn)) == {0, 3, 90}
-    linear, _ = _carried(WHOLE, path, Options("histology"), out)
+    linear, _ = _transformed(WHOLE, path, ApplyOptions("histology"), out)
     assert len(np.unique(linear)) > 3
 
 
@@ -95,7 +95,7 @@ def test_nearest_keeps_labels(tmp_path):
 def test_points_land_where_they_belong(tmp_path, to, source, target):
     rows = [f"p{i},{x},{y}" for i, (y, x) in enumerate(source)]
     (tmp_path / "p.csv").write_text("\n".join(["name,x_um,y_um", *rows]))
-    done = carrying.carry_points(WHOLE, tmp_path / "p.csv", tmp_path / "q.csv", Options(to))
+    done = mover.transform_points(WHOLE, tmp_path / "p.csv", tmp_path / "q.csv", ApplyOptions(to))
     where = {"msi": "the MSI's pixel of least x and y", "histology": "the slide's first pixel"}
     assert done == f"3 points: CSV, x_um and y_um in um from the outer corner of {where[to]}"
     moved = np.loadtxt(tmp_path / "q.csv", delimiter=",", skiprows=1, usecols=(2, 1))
@@ -110,8 +110,8 @@ def test_annotations_bend_and_come_back(tmp_path):
         "properties": {"name": "a"},
     }
     (tmp_path / "a.geojson").write_text(json.dumps(feature))
-    there = Options("msi", input_um_per_px=12.5)
-    done = carrying.carry_geojson(WHOLE, tmp_path / "a.geojson", tmp_path / "b.geojson", there)
+    there = ApplyOptions("msi", input_um_per_px=12.5)
+    done = mover.transform_annotations(WHOLE, tmp_path / "a.geojson", tmp_path / "b.geojson", there)
     origin = "the outer corner of the MSI's pixel of least x and y"
     assert done == f"1 annotation: GeoJSON in pixels of the MSI of 50 um, from {origin}"
     known = {"frame": "msi", "unit": "pixels of the MSI", "um_per_px_xy": [50.0, 50.0]}
@@ -122,28 +122,28 @@ def test_annotations_bend_and_come_back(tmp_path):
     assert len(ring) > 10 and moved["properties"] == {"name": "a"}
     wanted, _ = Transform(MATRIX, FIELD).invert_points(np.array(corners)[:, ::-1] * 12.5)
     assert np.abs(ring[0] - wanted[0, ::-1] / 50).max() < 1e-6
-    back = Options("histology", out_um_per_px=12.5)
-    carrying.carry_geojson(WHOLE, tmp_path / "b.geojson", tmp_path / "c.geojson", back)
+    back = ApplyOptions("histology", out_um_per_px=12.5)
+    mover.transform_annotations(WHOLE, tmp_path / "b.geojson", tmp_path / "c.geojson", back)
     again = json.loads((tmp_path / "c.geojson").read_text())["features"][0]
     again = np.array(again["geometry"]["coordinates"][0])
     for corner in corners:
         assert np.linalg.norm(again - corner, axis=1).min() < 1e-4
     straight = TransformRecord(Transform(MATRIX), grids=GRIDS)
-    carrying.carry_geojson(straight, tmp_path / "a.geojson", tmp_path / "d.geojson", there)
+    mover.transform_annotations(straight, tmp_path / "a.geojson", tmp_path / "d.geojson", there)
     moved = json.loads((tmp_path / "d.geojson").read_text())["features"][0]
     assert len(moved["geometry"]["coordinates"][0]) == 4
 
 
 def test_a_size_that_the_file_states_beats_that_of_the_msi(tmp_path):
     """Without one it is the MSI's, which is said."""
-    image, to = np.full((32, 32, 3), 200, np.uint8), Options("histology")
+    image, to = np.full((32, 32, 3), 200, np.uint8), ApplyOptions("histology")
     tifffile.imwrite(
         tmp_path / "a.tif", image, photometric="rgb", resolution=(400, 400), resolutionunit=3
     )
     Image.fromarray(image).save(tmp_path / "a.png")
-    stated = carrying.read_picture(tmp_path / "a.tif", WHOLE, to)
+    stated = mover.read_picture(tmp_path / "a.tif", WHOLE, to)
     assert stated.um_per_px == pytest.approx((25.0, 25.0)) and not stated.warnings
-    assumed = carrying.read_picture(tmp_path / "a.png", WHOLE, to)
+    assumed = mover.read_picture(tmp_path / "a.png", WHOLE, to)
     assert assumed.um_per_px == pytest.approx((50.0, 50.0))
     assert assumed.warnings == ("states no pixel size: that of the MSI is taken, 50 um",)
 
@@ -155,25 +155,27 @@ def test_what_is_not_known_is_asked_for(tmp_path):
     bare = TransformRecord(Transform(MATRIX))
     files = tmp_path / "a.geojson", tmp_path / "b.geojson"
     with pytest.raises(InputError, match="--input_um_per_px: is required: the pixel size of the s"):
-        carrying.carry_geojson(WHOLE, *files, Options("msi"))
+        mover.transform_annotations(WHOLE, *files, ApplyOptions("msi"))
     with pytest.raises(InputError, match="--out_um_per_px: is required: the pixel size of the MSI"):
-        carrying.carry_geojson(bare, *files, Options("msi", input_um_per_px=1.0))
+        mover.transform_annotations(bare, *files, ApplyOptions("msi", input_um_per_px=1.0))
     with pytest.raises(InputError, match="'slide' is not one of msi, histology"):
-        carrying.points_mover(bare.transform, "slide")
+        mover.points_mover(bare.transform, "slide")
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="does not say its pixel size"):
-        carrying.read_picture(tmp_path / "a.png", bare, Options("msi"))
-    picture = carrying.read_picture(tmp_path / "a.png", bare, Options("msi", input_um_per_px=50.0))
+        mover.read_picture(tmp_path / "a.png", bare, ApplyOptions("msi"))
+    picture = mover.read_picture(
+        tmp_path / "a.png", bare, ApplyOptions("msi", input_um_per_px=50.0)
+    )
     with pytest.raises(InputError, match="choose a larger one"):
-        carrying.plan_image(WHOLE, picture, Options("msi", out_um_per_px=1e-3))
+        mover.plan_image(WHOLE, picture, ApplyOptions("msi", out_um_per_px=1e-3))
     with pytest.raises(InputError, match=r"must end in \.ome\.tif"):
-        carrying.check_written("a.jpg")
+        mover.check_written("a.jpg")
     write_ome_tiff(
         tmp_path / "a.ome.tif", np.zeros((4, 4, 2), np.float32), um_per_px=5, channel_names="ab"
     )
-    two = carrying.read_picture(tmp_path / "a.ome.tif", bare, Options("histology"))
+    two = mover.read_picture(tmp_path / "a.ome.tif", bare, ApplyOptions("histology"))
     with pytest.raises(InputError, match="a PNG holds RGB only"):
-        carrying.write_picture(tmp_path / "b.png", two.pixels, (5, 5), two)
+        mover.write_picture(tmp_path / "b.png", two.pixels, (5, 5), two)
 
 
 # To and fro from node to node, in the middle only.
@@ -222,8 +224,8 @@ def test_a_nearly_affine_field_adds_no_points(tmp_path):
     for field, most in ((slight, 4), (FIELD, 60)):
         whole, options = (
             TransformRecord(Transform(MATRIX, field), grids=GRIDS),
-            Options("msi", input_um_per_px=12.5),
+            ApplyOptions("msi", input_um_per_px=12.5),
         )
-        carrying.carry_geojson(whole, tmp_path / "a.geojson", tmp_path / "b.geojson", options)
+        mover.transform_annotations(whole, tmp_path / "a.geojson", tmp_path / "b.geojson", options)
         moved = json.loads((tmp_path / "b.geojson").read_text())["features"][0]
         assert 4 <= len(moved["geometry"]["coordinates"][0]) <= most

@@ -1,4 +1,4 @@
-"""Moving any file through a transform: an image, a list of points, or QuPath annotations."""
+"""Applies a transform to a file: an image, a list of points, or QuPath annotations."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BENT_TOLERANCE_PX = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class ApplyOptions:
     """How a file is moved.
 
     Attributes:
@@ -99,7 +99,7 @@ def points_mover(transform: Transform, to: str):
     return back
 
 
-def carry_points(record: TransformRecord, path, out, options: Options) -> str:
+def transform_points(record: TransformRecord, path, out, options: ApplyOptions) -> str:
     """Moves a CSV of points; returns what was done, and where.
 
     Args:
@@ -115,7 +115,7 @@ def carry_points(record: TransformRecord, path, out, options: Options) -> str:
     return f"{len(moved.rows)} points: CSV, x_um and y_um in um from {ORIGINS[options.to]}"
 
 
-def carry_geojson(record: TransformRecord, path, out, options: Options) -> str:
+def transform_annotations(record: TransformRecord, path, out, options: ApplyOptions) -> str:
     """Moves QuPath annotations; returns what was done, and where.
 
     Args:
@@ -164,7 +164,7 @@ def _pixel_size(record: TransformRecord, flag: str, um: float | None, side: str)
     raise InputError(flag, "", f"is required: the pixel size of {what}, um")
 
 
-def plan_image(record: TransformRecord, picture: Picture, options: Options) -> tuple:
+def plan_image(record: TransformRecord, picture: Picture, options: ApplyOptions) -> tuple:
     """Says what image will be drawn.
 
     Args:
@@ -210,7 +210,7 @@ def _default_um(record: TransformRecord, picture: Picture, to: str) -> float:
 
 
 def draw_image(
-    transform: Transform, picture: Picture, shape, um_per_px, options: Options
+    transform: Transform, picture: Picture, shape, um_per_px, options: ApplyOptions
 ) -> np.ndarray:
     """Draws a picture in the other frame.
 
@@ -239,7 +239,9 @@ def draw_image(
     )
 
 
-def read_picture(path: str | os.PathLike, record: TransformRecord, options: Options) -> Picture:
+def read_picture(
+    path: str | os.PathLike, record: TransformRecord, options: ApplyOptions
+) -> Picture:
     """Reads an image to be moved: OME-TIFF with all its channels, else as RGB.
 
     Args:
@@ -331,11 +333,11 @@ def _other(side: str) -> str:
     return SIDES[1 - SIDES.index(side)]
 
 
-def carry_file(
+def transform_file(
     record: TransformRecord,
     source: str | os.PathLike,
     target: str | os.PathLike,
-    options: Options,
+    options: ApplyOptions,
     tell: Callable[[str], object],
     warn: Callable[..., object],
 ) -> str:
@@ -354,7 +356,7 @@ def carry_file(
     """
     suffix = Path(source).suffix.lower()
     folds = fold_warnings(record.transform)
-    lists = {".csv": carry_points} | dict.fromkeys((".geojson", ".json"), carry_geojson)
+    lists = {".csv": transform_points} | dict.fromkeys((".geojson", ".json"), transform_annotations)
     if suffix in lists:
         done = lists[suffix](record, source, target, options)
         warn(folds, source)
