@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -18,12 +19,14 @@ def read(path: str, mode: str) -> np.ndarray:
     return np.asarray(Image.open(path).convert(mode), np.float32)[None] / 255.0
 
 
-def scores(real: np.ndarray, fake: np.ndarray, mask: np.ndarray | None) -> dict[str, float]:
-    """Scores a pair of images `[1, H, W, 3]` in [0, 1]; MI on grey levels, 64 bins."""
-    grey = (real.mean(axis=-1), fake.mean(axis=-1))
+def scores(real: np.ndarray, fake: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """Scores images `[1, H, W, 3]` in [0, 1] in a mask `[1, H, W]`; MI of grey levels, 64 bins."""
+    grey, key = (real.mean(axis=-1), fake.mean(axis=-1)), jax.random.key(0)
     found = {
         "MI, nats": msi2he.mutual_information(*grey, bins=64, mask=mask),
-        "MI corrected, nats": msi2he.corrected_mutual_information(*grey, bins=64, mask=mask),
+        "MI corrected, nats": msi2he.corrected_mutual_information(
+            *grey, key=key, bins=64, mask=mask
+        ),
         "SSIM": msi2he.structural_similarity(real, fake, data_range=1.0, mask=mask),
         "PSNR, dB": msi2he.psnr(real, fake, data_range=1.0, mask=mask),
     }
@@ -34,7 +37,7 @@ def main(words: list[str] | None = None) -> None:
     """Prints the scores."""
     paths = sys.argv[1:] if words is None else words
     real, fake = (read(path, "RGB") for path in paths[:2])
-    masks = {"frame": None}
+    masks = {"frame": np.ones(real.shape[:3], bool)}
     if len(paths) > 2:
         masks["mask"] = read(paths[2], "L") > 0.5
     for name, mask in masks.items():

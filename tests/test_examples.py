@@ -38,7 +38,7 @@ def test_own_cohort(manifest, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "training: finished at step 1" in printed and "nats in the tissue" in printed
     (path, *_) = sorted(tmp_path.glob("*_SYNTHETIC.ome.tif"))
-    pixels = read_ome_tiff(path).pixels
+    (pixels, *_) = read_ome_tiff(path).levels
     assert pixels.dtype == np.uint8 and pixels.shape[-1] == 3 and pixels.std() > 1
 
 
