@@ -17,7 +17,7 @@ from msi2he_jax.registration.export import read_transform
 from msi2he_jax.registration.landmarks import Landmarks, read_landmarks, write_landmarks
 from msi2he_jax.registration.summary_schema import SUMMARY
 from msi2he_jax.registration.verdict import DOUBTFUL, RELIABLE, Verdict
-from msi2he_jax.training import checkpoint, preparation
+from msi2he_jax.training import checkpoint, methods, preparation
 from msi2he_jax.training.run import prepare_folder
 from msi2he_jax.training.state import create_train_state
 
@@ -43,7 +43,7 @@ def run(place):
     config.model.name, config.model.depth, config.model.features = "unet_ronneberger", 1, 4
     config = preparation.complete_config(config, load_arrays(place / "pairs", "train"))
     prepare_folder(place / "run", config)
-    state = create_train_state(config, *preparation.build_optimizers(config, 1))
+    state = create_train_state(config, *methods.build_optimizers(config, 1))
     with checkpoint.managers(place / "run") as managers:
         checkpoint.save(managers["best"], state, {})
     return place / "run"

@@ -13,7 +13,7 @@ from msi2he_jax.data.loader import load_arrays
 from msi2he_jax.inference import load_model, to_uint8
 from msi2he_jax.interop.ome_tiff import read_ome_tiff
 from msi2he_jax.msi.axes import mass_axis
-from msi2he_jax.training import checkpoint, preparation
+from msi2he_jax.training import checkpoint, methods, preparation
 from msi2he_jax.training.run import prepare_folder
 from msi2he_jax.training.same_run import provenance_digest
 from msi2he_jax.training.state import create_train_state
@@ -41,7 +41,7 @@ def place(tmp_path_factory):
 
 def _save(run, config):
     """Saves a first checkpoint, bound to the run's provenance as training does."""
-    state = create_train_state(config, *preparation.build_optimizers(config, 1))
+    state = create_train_state(config, *methods.build_optimizers(config, 1))
     with checkpoint.managers(run) as managers:
         checkpoint.save(managers["best"], state, {"provenance": provenance_digest(run)})
 

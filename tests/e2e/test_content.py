@@ -23,7 +23,7 @@ from msi2he_jax.data.loader import load_arrays, sample_batch, vary_batch
 from msi2he_jax.interop.ome_tiff import read_ome_tiff
 from msi2he_jax.phantom.imzml_writer import write_imzml
 from msi2he_jax.phantom.spectra import Spectra
-from msi2he_jax.training import checkpoint, preparation
+from msi2he_jax.training import checkpoint, methods, preparation
 from msi2he_jax.training.run import prepare_folder
 from msi2he_jax.training.state import create_train_state
 
@@ -251,7 +251,7 @@ def _run_that_draws_lone(pairs):
     config = preparation.complete_config(config, load_arrays(pairs, "train"))
     folder = pairs.parent / "run"
     prepare_folder(folder, config)
-    state = create_train_state(config, *preparation.build_optimizers(config, 1))
+    state = create_train_state(config, *methods.build_optimizers(config, 1))
     placed = set()
 
     def weight(path, value):

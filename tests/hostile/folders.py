@@ -153,7 +153,7 @@ def read_data(folder):
 def write_run(folder):
     """Writes a run of a tiny U-Net as it stands before the first step."""
     from msi2he_jax import config as configs
-    from msi2he_jax.training import checkpoint, preparation
+    from msi2he_jax.training import checkpoint, methods
     from msi2he_jax.training.same_run import provenance_digest
     from msi2he_jax.training.state import create_train_state
 
@@ -164,7 +164,7 @@ def write_run(folder):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2))
     (folder / "provenance.json").write_text(json.dumps(_provenance()))
-    state = create_train_state(config, *preparation.build_optimizers(config, 1))
+    state = create_train_state(config, *methods.build_optimizers(config, 1))
     with checkpoint.managers(folder) as managers:
         notes = {"config": config.to_dict(), "provenance": provenance_digest(folder)}
         checkpoint.save(managers["best"], state, notes)

@@ -7,7 +7,7 @@ from msi2he_jax import config as configs
 from msi2he_jax.data.provenance import FORMAT
 from msi2he_jax.errors import InputError
 from msi2he_jax.inference import load_model, synthesize_tiled
-from msi2he_jax.training import checkpoint, preparation
+from msi2he_jax.training import checkpoint, methods
 from msi2he_jax.training.state import create_train_state
 
 CHANNELS = 4
@@ -30,7 +30,7 @@ def run_dir(tmp_path_factory, make_provenance):
     config = _config()
     (run_dir / "config.json").write_text(json.dumps(config.to_dict()))
     (run_dir / "provenance.json").write_text(json.dumps(make_provenance(CHANNELS)))
-    state = create_train_state(config, *preparation.build_optimizers(config, 1))
+    state = create_train_state(config, *methods.build_optimizers(config, 1))
     with checkpoint.managers(run_dir) as managers:
         checkpoint.save(managers["best"], state, {})
     return run_dir
