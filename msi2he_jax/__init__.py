@@ -34,7 +34,7 @@ _PUBLIC = {
     "msi_arrays": "data.pairs",
     "mutual_information": "metrics.information",
     "normalized_mutual_information": "metrics.information",
-    "open_imzml": "msi.imzml",
+    "open_msi": "msi.open_msi",
     "pick_peaks": "msi.spectra",
     "project": "msi.projection",
     "psnr": "metrics.similarity",
