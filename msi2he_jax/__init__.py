@@ -53,6 +53,7 @@ _PUBLIC = {
     "tissue_mask": "histology",
     "train_and_evaluate": "training.loop",
     "warp_image": "registration.transforms",
+    "write_image": "interop.write_image",
     "write_ome_tiff": "interop.ome_tiff",
     "write_transform": "registration.export",
 }
