@@ -208,8 +208,8 @@ def with_third(written, values, name):
         size = len(values[i])
         parts[i] = parts[i].replace('<binaryDataArrayList count="2">', "<binaryDataArrayList>")
         parts[i] += (
-            f'<binaryDataArray><cvParam accession="{code}" name="{name}"/>'
-            '<cvParam accession="MS:1000523" name="64-bit float"/>'
+            f'<binaryDataArray><cvParam accession="{code}" name="{name}" value=""/>'
+            '<cvParam accession="MS:1000523" name="64-bit float" value=""/>'
             f'<cvParam accession="IMS:1000102" name="external offset" value="{len(raw)}"/>'
             f'<cvParam accession="IMS:1000103" name="external array length" value="{size}"/>'
             f'<cvParam accession="IMS:1000104" name="external encoded length" value="{8 * size}"/>'
