@@ -38,7 +38,7 @@ _PUBLIC = {
     "msi_arrays": "data.pairs",
     "mutual_information": "metrics.information",
     "normalized_mutual_information": "metrics.information",
-    "open_imzml": "msi.imzml",
+    "open_msi": "msi.open_msi",
     "pick_peaks": "msi.spectra",
     "preprocess_cohort": "preprocess",
     "project": "msi.projection",
@@ -62,6 +62,7 @@ _PUBLIC = {
     "transform_file": "interop.transform_files",
     "transform_points": "interop.transform_files",
     "warp_image": "registration.transforms",
+    "write_image": "interop.write_image",
     "write_ome_tiff": "interop.ome_tiff",
     "write_transform": "registration.export",
 }

@@ -12,6 +12,7 @@ one line per fault.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import sys
 from collections.abc import Callable
@@ -36,6 +37,13 @@ flags.DEFINE_boolean(
 flags.DEFINE_boolean(
     "recheck", False, "Compute the SHA-1 even if it was recorded to agree.", flag_values=FLAGS
 )
+flags.DEFINE_boolean(
+    "cross_check",
+    False,
+    "Compare position, m/z and intensities of every spectrum of an imzML, or of those of a "
+    "manifest, with what pyimzML reads.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_enum(
     "duplicates",
     "refuse",
@@ -55,6 +63,7 @@ flags.DEFINE_enum(
 )
 
 _LISTED_REGIONS = 20
+_NOT_POSSIBLE = "not possible"
 _TABLE = [
     *("sample", "pixels", "MSI um/px", "slide um/px", "spectra"),
     *("m/z", "landmarks fit/eval", "split", "state"),
@@ -139,12 +148,14 @@ def _cells(row: dict) -> list[str]:
 
 def _kind(path: pathlib.Path) -> tuple[str, Callable]:
     """Tells what a path is and which function checks it."""
+    from msi2he_jax.msi.open_msi import READERS
+
     if path.is_dir():
         return _folder_kind(path)
     existing_file(path)
     suffix = path.suffix.lower()
-    if suffix in (".imzml", ".ibd"):
-        return "imzML", _imzml
+    if suffix in READERS:
+        return READERS[suffix].name, _msi
     if suffix == ".csv":
         return _csv_kind(path)
     if suffix == ".json":
@@ -170,61 +181,64 @@ def _csv_kind(path: pathlib.Path) -> tuple[str, Callable]:
     return "landmarks", _landmarks
 
 
-def _imzml(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
-    from msi2he_jax.msi.imzml import open_imzml
+def _msi(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
+    from msi2he_jax.msi.open_msi import open_msi
 
-    imzml = open_imzml(
+    msi = open_msi(
         path,
         allow_uuid_mismatch=values.allow_uuid_mismatch,
         duplicates=values.duplicates,
         index_cache=values.index_cache,
     )
-    warnings += imzml.warnings
-    checksum = "not compared" if values.checksum is False else _checksum(imzml, values, warnings)
-    tic = imzml.tic()
+    warnings += msi.warnings
+    checksum = "not compared" if values.checksum is False else _checksum(msi, values, warnings)
+    tic = msi.tic()
     if not tic.any():
         warnings.append("every spectrum is empty or zero")
-    facts = _header(imzml) | {"checksum": checksum} | _grid(imzml, warnings) | _spectra(imzml, tic)
-    return facts | (_pixels(imzml, tic, values.tic) if values.json else {})
+    facts = msi.describe() | {"checksum": checksum} | _grid(msi, warnings) | _spectra(msi, tic)
+    facts |= {"cross_check": _cross_check(msi, warnings)} if values.cross_check else {}
+    return facts | (_pixels(msi, tic, values.tic) if values.json else {})
 
 
-def _header(imzml) -> dict:
-    return {
-        "mode": imzml.storage,
-        "spectrum_type": imzml.spectrum_type,
-        "polarity": imzml.polarity,
-        "pixel_size_um": imzml.pixel_size_um and list(imzml.pixel_size_um),
-        "uuid": imzml.uuid or None,
-        "ibd": imzml.ibd_path.name,
-        "ibd_bytes": imzml.ibd_path.stat().st_size,
-        "number_types": imzml.number_types,
-    }
+def _cross_check(msi, warnings: list[str]) -> str:
+    """Compares every spectrum with pyimzML's reading; says what was found in a few words."""
+    from msi2he_jax.msi.imzml import Imzml
+    from msi2he_jax.msi.imzml_cross_check import NotReadByPyimzml, compare_with_pyimzml
+
+    try:
+        if not isinstance(msi, Imzml):
+            raise NotReadByPyimzml("pyimzML reads imzML only")
+        compare_with_pyimzml(msi, functools.partial(progress.tell, "spectrum"))
+    except NotReadByPyimzml as error:
+        warnings.append(f"not cross-checked: {error}")
+        return _NOT_POSSIBLE
+    return f"pyimzML reads all {msi.n} spectra alike"
 
 
-def _checksum(imzml, values: flags.FlagValues, warnings: list[str]) -> str | None:
-    name = imzml.verify_checksum(recheck=values.recheck)
+def _checksum(msi, values: flags.FlagValues, warnings: list[str]) -> str | None:
+    name = msi.verify_checksum(recheck=values.recheck)
     if name is None:
         warnings.append("states no checksum of its .ibd")
         return None
-    when = imzml.checksum_recorded
+    when = msi.checksum_recorded
     return f"{name} agrees" + (f", as recorded {when} (--recheck reads it again)" if when else "")
 
 
-def _grid(imzml, warnings: list[str]) -> dict:
+def _grid(msi, warnings: list[str]) -> dict:
     from msi2he_jax.msi.regions import connected_regions
 
-    _, regions = connected_regions(imzml.mask)
+    _, regions = connected_regions(msi.mask)
     listed = regions[:_LISTED_REGIONS]
     pairs = [(a, b) for i, a in enumerate(listed) for b in listed[i + 1 :] if a.overlaps(b)]
     for a, b in pairs[:1]:
         more = f" ({len(pairs)} such pairs)" if len(pairs) > 1 else ""
         warnings.append(f"the boxes of regions {a.label} and {b.label} overlap{more}")
     return {
-        "spectra": imzml.n,
-        "pixels": int(imzml.mask.sum()),
-        "grid": list(imzml.shape),
-        "origin_px": list(imzml.origin_px),
-        "missing_pixels": int((~imzml.mask).sum()),
+        "spectra": msi.n,
+        "pixels": int(msi.mask.sum()),
+        "grid": list(msi.shape),
+        "origin_px": list(msi.origin_px),
+        "missing_pixels": int((~msi.mask).sum()),
         "region_count": len(regions),
         "regions": [
             {"label": each.label, "msi_roi": each.roi, "pixels": each.pixels} for each in listed
@@ -232,18 +246,18 @@ def _grid(imzml, warnings: list[str]) -> dict:
     }
 
 
-def _spectra(imzml, tic) -> dict:
-    points = sorted(imzml.points.tolist())
+def _spectra(msi, tic) -> dict:
+    points = sorted(msi.points.tolist())
     return {
         "points_per_spectrum": [points[0], points[len(points) // 2], points[-1]],
-        "empty_spectra": int((imzml.points == 0).sum()),
-        "mz_range": list(imzml.mz_range),
+        "empty_spectra": int((msi.points == 0).sum()),
+        "mz_range": list(msi.mz_range),
         "total_ion_count": float(tic.sum()),
     }
 
 
-def _pixels(imzml, tic, with_tic: bool) -> dict:
-    known = {"coordinates": imzml.coordinates.tolist(), "mask": imzml.mask.astype(int).tolist()}
+def _pixels(msi, tic, with_tic: bool) -> dict:
+    known = {"coordinates": msi.coordinates.tolist(), "mask": msi.mask.astype(int).tolist()}
     return known | ({"tic": tic.tolist()} if with_tic else {})
 
 
@@ -294,11 +308,17 @@ def _landmarks(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]
 
 def _manifest(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:
     from msi2he_jax.data.cohort_check import check_cohort
+    from msi2he_jax.data.manifest import read_rows
     from msi2he_jax.data.patients import one_spelling
     from msi2he_jax.data.recipe import make_recipe
 
     recipe = make_recipe("recommended", duplicates=values.duplicates)
     cohort = check_cohort(path, recipe, checksum=bool(values.checksum), on_row=progress.tell)
+    crossed = {}
+    if values.cross_check:
+        pairs = zip(cohort.rows, read_rows(path), strict=True)
+        alike = [_cross_check_row(checked, row.sample, values) for checked, row in pairs]
+        crossed["cross_check"] = f"pyimzML reads {sum(alike)} of {len(alike)} imzML alike"
     rows = [vars(row) | {"state": row.state} for row in cohort.rows]
     for each in rows:
         warnings += [f"{each['sample_id']}: {said}" for said in each["warnings"]]
@@ -306,7 +326,21 @@ def _manifest(path: pathlib.Path, values: flags.FlagValues, warnings: list[str])
     faults = [f"{each['sample_id']}: {said}" for each in rows for said in each["faults"]]
     patients = set(one_spelling([each["group_id"] for each in rows if each["group_id"]]))
     facts = {"samples": len(rows), "groups": len(patients)}
-    return facts | {"rows": rows, "faults": faults + cohort.faults}
+    return facts | crossed | {"rows": rows, "faults": faults + cohort.faults}
+
+
+def _cross_check_row(checked, sample, values: flags.FlagValues) -> bool:
+    """Returns whether pyimzML reads the imzML of a manifest's row alike; notes down if not."""
+    from msi2he_jax.msi.open_msi import open_msi
+
+    if sample is None or checked.spectra is None:
+        return False
+    try:
+        msi = open_msi(sample.imzml, duplicates=values.duplicates, index_cache=values.index_cache)
+        return _cross_check(msi, checked.warnings) != _NOT_POSSIBLE
+    except InputError as error:
+        checked.faults.append(str(error))
+        return False
 
 
 def _transform(path: pathlib.Path, values: flags.FlagValues, warnings: list[str]) -> dict:

@@ -76,6 +76,7 @@ flags.DEFINE_list(
     "ensemble", [], "Runs on the same data whose spread is written.", flag_values=FLAGS
 )
 
+IMAGES = (".png", ".ome.tiff")  # Each painting is written as all of these.
 SMALLEST_TILE_PX = 256
 
 
@@ -254,17 +255,16 @@ def _extent_of(spread) -> dict:
 
 def _write(stem: Path, pixels, record: dict, spread, words: str) -> list[Path]:
     """Writes a section's files, the JSON file last; returns their paths."""
-    from msi2he_jax.interop.ome_tiff import write_ome_tiff
-    from msi2he_jax.interop.png import write_png
+    from msi2he_jax.interop.write_image import write_image
     from msi2he_jax.io_safety import write_json
 
     marks = {"um_per_px": record["um_per_px"], "synthetic": True, "description": words}
-    write_png(f"{stem}.png", pixels, **marks)
-    write_ome_tiff(f"{stem}.ome.tiff", pixels, **marks)
+    for end in IMAGES:
+        write_image(f"{stem}{end}", pixels, **marks)
     if spread is not None:
         _write_spread(stem, spread, record)
     write_json(f"{stem}.json", record)
-    ends = [".png", ".ome.tiff", ".json"]
+    ends = [*IMAGES, ".json"]
     ends += ["_spread.npy", "_spread.png"] if spread is not None else []
     return [Path(f"{stem}{end}") for end in ends]
 
@@ -273,7 +273,7 @@ def _write_spread(stem: Path, spread, record: dict) -> None:
     """Writes how far the paintings differ, as numbers and as a picture."""
     import numpy as np
 
-    from msi2he_jax.interop.png import write_png
+    from msi2he_jax.interop.write_image import write_image
     from msi2he_jax.io_safety import atomic_file
 
     with atomic_file(f"{stem}_spread.npy") as temporary, open(temporary, "wb") as file:
@@ -282,7 +282,7 @@ def _write_spread(stem: Path, spread, record: dict) -> None:
     shade = np.rint(255 * spread / max(most, 1e-6)).astype(np.uint8)
     marks = {"um_per_px": record["um_per_px"], "synthetic": True}
     marks["description"] = f"Spread of {many} paintings; white is {most:.4f} of full range."
-    write_png(f"{stem}_spread.png", np.repeat(shade[..., None], 3, axis=-1), **marks)
+    write_image(f"{stem}_spread.png", np.repeat(shade[..., None], 3, axis=-1), **marks)
 
 
 def _file_stem(out: str, sample_id: str) -> Path:

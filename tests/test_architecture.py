@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -134,6 +135,21 @@ def test_csv_is_written_by_one_writer():
         if path.name != "tables.py":
             assert "csv.writer(" not in path.read_text(), path
             assert "csv.DictWriter(" not in path.read_text(), path
+
+
+def test_everyday_changes_touch_files_that_exist():
+    text = (PACKAGE.parent / "ARCHITECTURE.md").read_text()
+    _, table = text.split("## Everyday changes and the files they touch\n")
+    rows = [line for line in table.split("\n## ")[0].splitlines() if re.match(r"\| an? ", line)]
+    assert len(rows) >= 4
+    for row in rows:
+        _, change, count, which, _ = row.split("|")
+        files = re.findall(r"`([a-z_/]+\.py)`( \(new\))?", which)
+        assert len(files) == int(count), change
+        for name, new in files:
+            assert (PACKAGE / name).is_file() != bool(new), name
+        for table, name in re.findall(r"`([A-Z]+)` in `([a-z_/]+\.py)`", which):
+            assert re.search(rf"^{table}\b.*= \{{", (PACKAGE / name).read_text(), re.M), table
 
 
 def test_sizes():

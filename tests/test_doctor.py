@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from pyimzml.ImzMLParser import ImzMLParser
 from pyimzml.ImzMLWriter import ImzMLWriter
 
 from msi2he_jax import doctor
@@ -189,3 +190,13 @@ def test_a_manifest_is_hashed_when_asked(manifest, imzml, capsys):
     assert "the file is damaged" not in capsys.readouterr().err
     doctor.main([str(manifest), "--checksum"])
     assert capsys.readouterr().err.count("the file is damaged") == 3
+
+
+def test_spectra_of_a_manifest_are_cross_checked_when_asked(manifest, capsys, monkeypatch):
+    doctor.main([str(manifest), "--cross-check"])
+    assert "cross_check pyimzML reads 3 of 3 imzML alike" in capsys.readouterr().out
+    monkeypatch.setattr(ImzMLParser, "getspectrum", lambda self, i: ([100.0, 203.0], [1.0, 5.0]))
+    doctor.main([str(manifest), "--cross-check", "--json"])
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["cross_check"] == "pyimzML reads 0 of 3 imzML alike"
+    assert sum("differ from what pyimzML reads: point 2" in said for said in found["faults"]) == 3

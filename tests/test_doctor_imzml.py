@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from pyimzml.ImzMLParser import ImzMLParser
 from pyimzml.ImzMLWriter import ImzMLWriter
 
 from msi2he_jax import doctor
@@ -143,3 +144,18 @@ def test_an_ibd_larger_than_the_memory_allowed_is_one_line(run):
     )
     assert done.returncode == 2 and "there is not enough memory for this" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stdout
+
+
+def test_spectra_are_cross_checked_when_asked(run, capsys, monkeypatch):
+    path = run()
+    assert "cross_check" not in examined(capsys, path)[1]
+    code, found, _ = examined(capsys, path, "--cross-check")
+    assert code == 0 and found["cross_check"] == "pyimzML reads all 19 spectra alike"
+    assert doctor.main([str(path), "--cross-check"]) == 0
+    assert "cross_check pyimzML reads all 19 spectra alike" in capsys.readouterr().out
+
+    parse = ImzMLParser.getspectrum
+    monkeypatch.setattr(ImzMLParser, "getspectrum", lambda self, i: parse(self, max(i, 1)))
+    assert doctor.main([str(path), "--cross-check"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith(f"error: {path}: spectrum 1 (x 2, y 5): intensities differ")

@@ -22,7 +22,7 @@ from msi2he_jax.data.work import count_finished, make_unit
 from msi2he_jax.errors import InputError
 from msi2he_jax.inference.model import Model
 from msi2he_jax.io_safety import atomic_folder, read_json, replace_folder, sha256, write_json
-from msi2he_jax.msi.imzml_index import find_ibd
+from msi2he_jax.msi.open_msi import msi_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ def section_key(
         files: Small files that matter as well, those that are there.
     """
     small = [sample.landmarks, *files]
-    large = [sample.imzml, find_ibd(sample.imzml), sample.histology]
+    large = [*msi_files(sample.imzml), sample.histology]
     content = {
         "small": [sha256(path) if path and Path(path).is_file() else None for path in small],
         "large": [_stamp(path) for path in large],

@@ -12,7 +12,7 @@ from msi2he_jax.data.msi_arrays import measured_region, msi_pixel_size_um
 from msi2he_jax.data.msi_warnings import msi_warnings
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.images import tic_image
-from msi2he_jax.msi.imzml import Imzml, open_imzml
+from msi2he_jax.msi.open_msi import MsiFile, open_msi
 from msi2he_jax.msi.overview import named_ion_images, own_peak_images
 from msi2he_jax.msi.projection import METHODS, component_images, project
 from msi2he_jax.msi.tissue import tissue_from_ions
@@ -94,19 +94,19 @@ def msi_picture(
         InputError: an unknown kind, or a damaged file.
     """
     mz = None if kind in (IONS, *METHODS) else ion_of(kind)
-    imzml = open_imzml(sample.imzml)
-    imzml.verify_checksum()
-    images, region = own_peak_images(imzml)[0], measured_region(imzml, sample.msi_roi)
+    msi = open_msi(sample.imzml)
+    msi.verify_checksum()
+    images, region = own_peak_images(msi)[0], measured_region(msi, sample.msi_roi)
     components = None
     if kind == IONS:
         components = component_images(np.sqrt(images), region, COMPONENTS)
-        picture = project(np.sqrt(images), imzml.mask, seed=seed)
+        picture = project(np.sqrt(images), msi.mask, seed=seed)
     elif mz is None:
-        picture = project(np.sqrt(images), imzml.mask, method=kind, seed=seed)
+        picture = project(np.sqrt(images), msi.mask, method=kind, seed=seed)
     else:
-        picture = np.sqrt(named_ion_images(imzml, [mz], ion_ppm))
+        picture = np.sqrt(named_ion_images(msi, [mz], ion_ppm))
     tissue = tissue_from_ions(images, region)
-    return _of_imzml(kind, sample, imzml, picture, components, tissue)
+    return _of_msi(kind, sample, msi, picture, components, tissue)
 
 
 def overview_pictures(sample: Sample, *, ions: int = 8) -> list[MovingImage]:
@@ -122,15 +122,15 @@ def overview_pictures(sample: Sample, *, ions: int = 8) -> list[MovingImage]:
     Raises:
         InputError: a damaged file.
     """
-    imzml = open_imzml(sample.imzml)
-    imzml.verify_checksum()
-    images, mz = own_peak_images(imzml)
-    inside = measured_region(imzml, sample.msi_roi)
+    msi = open_msi(sample.imzml)
+    msi.verify_checksum()
+    images, mz = own_peak_images(msi)
+    inside = measured_region(msi, sample.msi_roi)
     strongest = np.sort(np.argsort(-images[inside].mean(axis=0), kind="stable")[:ions])
-    pictures = {"tic": np.sqrt(tic_image(imzml))[..., None]}
-    pictures["pca"] = project(np.sqrt(images), imzml.mask, method="pca")
+    pictures = {"tic": np.sqrt(tic_image(msi))[..., None]}
+    pictures["pca"] = project(np.sqrt(images), msi.mask, method="pca")
     pictures |= {f"ion:{mz[k]:.4f}": np.sqrt(images[..., [k]]) for k in strongest}
-    return [_of_imzml(kind, sample, imzml, each) for kind, each in pictures.items()]
+    return [_of_msi(kind, sample, msi, each) for kind, each in pictures.items()]
 
 
 def ion_of(kind: str) -> float:
@@ -150,18 +150,18 @@ def ion_of(kind: str) -> float:
     return value
 
 
-def _of_imzml(
+def _of_msi(
     kind: str,
     sample: Sample,
-    imzml: Imzml,
+    msi: MsiFile,
     picture: np.ndarray,
     features: np.ndarray | None = None,
     tissue: np.ndarray | None = None,
 ) -> MovingImage:
     """Cuts the sample's region out and keeps the measurement's own grid."""
-    native = msi_pixel_size_um(imzml, sample.msi_um_per_px, sample.msi_um_per_px_y)
-    region = measured_region(imzml, sample.msi_roi)
-    x, y, w, h = sample.msi_roi or (0, 0, imzml.shape[1], imzml.shape[0])
+    native = msi_pixel_size_um(msi, sample.msi_um_per_px, sample.msi_um_per_px_y)
+    region = measured_region(msi, sample.msi_roi)
+    x, y, w, h = sample.msi_roi or (0, 0, msi.shape[1], msi.shape[0])
     box = slice(y, y + h), slice(x, x + w)
     um = np.asarray(native, np.float64)
     picture = np.where(region[..., None], picture, 0)[box]
@@ -170,7 +170,7 @@ def _of_imzml(
     else:
         features = np.where(region[..., None], features, 0)[box].astype(np.float32)
     sizes = sample.msi_um_per_px, sample.msi_um_per_px_y
-    warnings = tuple(msi_warnings(imzml, *sizes, sample.msi_roi))
+    warnings = tuple(msi_warnings(msi, *sizes, sample.msi_roi))
     frame = {"um_per_px": um, "origin_um": um * (y, x), "native_um": um}
     tissue = None if tissue is None else tissue[box]
     return MovingImage(

@@ -11,7 +11,7 @@ from msi2he_jax.data.manifest import Sample
 from msi2he_jax.data.msi_arrays import measured_region, msi_pixel_size_um, native_images, read_like
 from msi2he_jax.errors import InputError
 from msi2he_jax.histology import slide_um_per_px
-from msi2he_jax.msi.imzml import open_imzml
+from msi2he_jax.msi.open_msi import open_msi
 from msi2he_jax.msi.overview import own_peak_images
 from msi2he_jax.registration import geojson
 from msi2he_jax.registration.transforms import Transform, pixel_centers
@@ -41,20 +41,18 @@ def region_table(
     Raises:
         InputError: no area in the file, or none that reaches a measured pixel.
     """
-    imzml = open_imzml(sample.imzml)
-    native = msi_pixel_size_um(imzml, sample.msi_um_per_px, sample.msi_um_per_px_y)
+    msi = open_msi(sample.imzml)
+    native = msi_pixel_size_um(msi, sample.msi_um_per_px, sample.msi_um_per_px_y)
     um = slide_um_per_px(sample.histology, sample.histology_um_per_px)
     regions = geojson.regions_of(path, geojson.read_features(path), um)
-    centers = pixel_centers(imzml.shape, native)
+    centers = pixel_centers(msi.shape, native)
     there = transform(centers)
-    measured = measured_region(imzml, sample.msi_roi)
+    measured = measured_region(msi, sample.msi_roi)
     masks = np.stack([region.contains(there) & measured for region in regions], axis=-1)
     if not masks.any():
         hint = "was it drawn on this slide, and is its pixel size right?"
         raise InputError(path, "annotations", f"none lies on the MSI of {sample.sample_id}", hint)
-    images, mz = (
-        peak_images_like(sample.imzml, provenance) if provenance else own_peak_images(imzml)
-    )
+    images, mz = peak_images_like(sample.imzml, provenance) if provenance else own_peak_images(msi)
     area = native[0] * native[1] * 1e-6
     rows = [
         _row(region, images[mask], mz, area)
@@ -73,8 +71,8 @@ def peak_images_like(path, provenance: dict[str, Any]) -> tuple[np.ndarray, np.n
     Returns:
         `[H, W, K]` float32, and m/z `[K]`.
     """
-    imzml, _ = read_like(path, provenance)
-    return native_images(imzml, provenance), np.array(provenance["peaks"]["mz"], np.float64)
+    msi, _ = read_like(path, provenance)
+    return native_images(msi, provenance), np.array(provenance["peaks"]["mz"], np.float64)
 
 
 def _row(region: geojson.Region, values: np.ndarray, mz: np.ndarray, pixel_mm2: float) -> dict:

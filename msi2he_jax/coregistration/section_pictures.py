@@ -12,7 +12,7 @@ from msi2he_jax.data.alignment import read_slide
 from msi2he_jax.data.manifest import Sample
 from msi2he_jax.data.msi_arrays import measured_region, msi_pixel_size_um
 from msi2he_jax.errors import InputError
-from msi2he_jax.msi.imzml import open_imzml
+from msi2he_jax.msi.open_msi import open_msi
 from msi2he_jax.msi.overview import named_ion_images
 from msi2he_jax.registration import overlay
 from msi2he_jax.registration.export import TransformRecord
@@ -94,10 +94,10 @@ def ions_on_slide(
     if 4 * len(mz) * grid.shape[0] * grid.shape[1] > MOST_BYTES:
         why = f"{len(mz)} ions at {grid.um_per_px[0]:g} um/px would make {grid.shape} px each"
         raise InputError("--out_um_per_px", "", why, "choose a larger one, or fewer ions")
-    imzml = open_imzml(sample.imzml)
-    native = msi_pixel_size_um(imzml, sample.msi_um_per_px, sample.msi_um_per_px_y)
-    images = named_ion_images(imzml, mz, ion_ppm)
-    images *= measured_region(imzml, sample.msi_roi)[..., None]
+    msi = open_msi(sample.imzml)
+    native = msi_pixel_size_um(msi, sample.msi_um_per_px, sample.msi_um_per_px_y)
+    images = named_ion_images(msi, mz, ion_ppm)
+    images *= measured_region(msi, sample.msi_roi)[..., None]
     box = np.zeros(2), grid.extent_um
     backward = record.transform.inverse(box_um=box, tolerance_um=0.01 * min(native))
     return warp_by_bands(

@@ -34,8 +34,8 @@ from msi2he_jax.data.survey import Survey
 from msi2he_jax.data.views import fit_views, pixels_to_fit
 from msi2he_jax.data.work import Each, Finished, Unit, load, make_unit
 from msi2he_jax.errors import InputError
-from msi2he_jax.msi.imzml_index import find_ibd
 from msi2he_jax.msi.normalization import size_floor
+from msi2he_jax.msi.open_msi import msi_files
 from msi2he_jax.msi.ranges import range_bounds
 
 _NOT_FOR_PAIRS = ("manifest", "cohort", "simulated", "versions", "samples", "skipped", "warnings")
@@ -83,7 +83,7 @@ def _file_states(sample: Sample) -> list[Any]:
     """
     paths = [value for value in vars(sample).values() if isinstance(value, Path)]
     with contextlib.suppress(InputError):  # Which the survey itself will say.
-        paths.append(find_ibd(sample.imzml))
+        paths += msi_files(sample.imzml)[1:]
     return [_file_state(path) for path in paths]
 
 
@@ -322,8 +322,8 @@ def _measured(
 def _values(
     sample: Sample, provenance: dict[str, Any], bounds: tuple[int, int] | None
 ) -> dict[str, np.ndarray]:
-    imzml, _ = read_like(sample.imzml, provenance)
-    return vars(measure(imzml, provenance, np.arange(*(bounds or (0, imzml.n)))))
+    msi, _ = read_like(sample.imzml, provenance)
+    return vars(measure(msi, provenance, np.arange(*(bounds or (0, msi.n)))))
 
 
 def _fit_views(

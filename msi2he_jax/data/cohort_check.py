@@ -27,7 +27,7 @@ from msi2he_jax.data.split import assign_splits, empty_split_warnings, no_train
 from msi2he_jax.data.survey import Survey, survey_imzml
 from msi2he_jax.errors import InputError
 from msi2he_jax.histology import Histology, require_tissue, slide_um_per_px, tissue_mask
-from msi2he_jax.msi.imzml import Imzml, open_imzml
+from msi2he_jax.msi.open_msi import MsiFile, open_msi
 from msi2he_jax.registration.export import TransformRecord
 from msi2he_jax.registration.landmarks import read_landmarks
 
@@ -184,21 +184,21 @@ def _check_msi(files: _Files, checked: CheckedRow, recipe: Recipe, checksum: boo
     if not sample.imzml.is_file():
         return
     with _noting(checked.faults):
-        imzml = open_imzml(sample.imzml, duplicates=recipe.duplicates)
+        msi = open_msi(sample.imzml, duplicates=recipe.duplicates)
         sizes = sample.msi_um_per_px, sample.msi_um_per_px_y
-        checked.warnings += msi_warnings(imzml, *sizes, sample.msi_roi)
+        checked.warnings += msi_warnings(msi, *sizes, sample.msi_roi)
         size = _UNKNOWN_UM
         with _noting(checked.faults):
-            size = msi_pixel_size_um(imzml, *sizes)
+            size = msi_pixel_size_um(msi, *sizes)
             checked.msi_um_per_px = list(size[::-1])
         with _noting(checked.faults):
-            files.mask = measured_region(imzml, sample.msi_roi)
+            files.mask = measured_region(msi, sample.msi_roi)
             checked.pixels = int(files.mask.sum())
-        files.survey, files.ibd = survey_imzml(sample, imzml, recipe, size, {}), imzml.ibd_path
+        files.survey, files.ibd = survey_imzml(sample, msi, recipe, size, {}), msi.files[-1]
         checked.spectra = _kind(files.survey)
         checked.mz_range = list(files.survey.mz_range)
         if checksum:
-            _read_whole(imzml, checked)
+            _read_whole(msi, checked)
 
 
 def _kind(survey: Survey) -> str:
@@ -206,12 +206,12 @@ def _kind(survey: Survey) -> str:
     return f"{kind}, {survey.polarity}" if survey.polarity else kind
 
 
-def _read_whole(imzml: Imzml, checked: CheckedRow) -> None:
+def _read_whole(msi: MsiFile, checked: CheckedRow) -> None:
     with _noting(checked.faults):
-        if imzml.verify_checksum() is None:
+        if msi.verify_checksum() is None:
             checked.warnings.append("states no checksum of its .ibd")
     with _noting(checked.faults):
-        if not imzml.tic().any():
+        if not msi.tic().any():
             checked.warnings.append("every spectrum is empty or zero")
 
 

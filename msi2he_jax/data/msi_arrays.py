@@ -20,8 +20,8 @@ from msi2he_jax.data.recipe import recipe_of
 from msi2he_jax.errors import InputError
 from msi2he_jax.io_safety import LIMITS
 from msi2he_jax.msi.images import add_to_grid, ion_values, normalize
-from msi2he_jax.msi.imzml import Imzml
 from msi2he_jax.msi.normalization import spectrum_sizes
+from msi2he_jax.msi.open_msi import MsiFile
 from msi2he_jax.msi.ranges import spectrum_ranges
 from msi2he_jax.msi.recalibration import Shift
 from msi2he_jax.msi.spectra import is_discrete
@@ -62,7 +62,7 @@ class Measured:
     sizes: np.ndarray
 
 
-def read_like(path: str | os.PathLike, provenance: dict[str, Any]) -> tuple[Imzml, Shift | None]:
+def read_like(path: str | os.PathLike, provenance: dict[str, Any]) -> tuple[MsiFile, Shift | None]:
     """Opens an imzML and treats its spectra as those of a data set.
 
     Args:
@@ -80,7 +80,7 @@ def read_like(path: str | os.PathLike, provenance: dict[str, Any]) -> tuple[Imzm
 
 
 def msi_arrays(
-    imzml: Imzml,
+    msi: MsiFile,
     provenance: dict[str, Any],
     *,
     um_per_px: float | None = None,
@@ -92,7 +92,7 @@ def msi_arrays(
     """Brings an imzML to the common grid, with the peaks and treatment of a data set.
 
     Args:
-        imzml: An open file, as `read_like` gives it.
+        msi: An open file, as `read_like` gives it.
         provenance: Of the data set: axis, peaks, rebinning, normalisation and grid.
         um_per_px: MSI pixel size along x, um; None takes the file's own.
         um_per_px_y: Along y, um; None is as along x (or the file's own, where both are None).
@@ -104,28 +104,28 @@ def msi_arrays(
         InputError: the file does not fit the data set, has no pixel size, or shows no peak at all.
     """
     if not force:
-        _check_fits(imzml, provenance)
-    native_um = msi_pixel_size_um(imzml, um_per_px, um_per_px_y)
-    images = native_images(imzml, provenance, parts)
-    rows, columns = _slices(imzml, roi)
-    mask = measured_region(imzml, roi)[rows, columns]
+        _check_fits(msi, provenance)
+    native_um = msi_pixel_size_um(msi, um_per_px, um_per_px_y)
+    images = native_images(msi, provenance, parts)
+    rows, columns = _slices(msi, roi)
+    mask = measured_region(msi, roi)[rows, columns]
     if not images[rows, columns][mask].any():
         hint = "is it of the same kind as the training data?"
-        raise InputError(imzml.path, "peaks", "no pixel has signal at any of them", hint)
+        raise InputError(msi.path, "peaks", "no pixel has signal at any of them", hint)
     um = _grid_um(provenance["grid"], mask.shape, native_um)
-    msi, grid_mask = _on_grid(images[rows, columns], mask, native_um, um, imzml)
+    channels, grid_mask = _on_grid(images[rows, columns], mask, native_um, um, msi)
     origin = (rows.start * native_um[0], columns.start * native_um[1])
-    warnings = msi_warnings(imzml, um_per_px, um_per_px_y, roi)
-    return MsiArrays(msi, grid_mask, um, origin, native_um, tuple(warnings))
+    warnings = msi_warnings(msi, um_per_px, um_per_px_y, roi)
+    return MsiArrays(channels, grid_mask, um, origin, native_um, tuple(warnings))
 
 
 def native_images(
-    imzml: Imzml, provenance: dict[str, Any], parts: Iterable[Measured] | None = None
+    msi: MsiFile, provenance: dict[str, Any], parts: Iterable[Measured] | None = None
 ) -> np.ndarray:
     """Reads the images of a data set's peaks on the file's own grid, normalised as there.
 
     Args:
-        imzml: An open file, as `read_like` gives it.
+        msi: An open file, as `read_like` gives it.
         provenance: As `msi_arrays` needs it.
         parts: As for `msi_arrays`.
 
@@ -133,16 +133,16 @@ def native_images(
         float32 [H, W, K].
     """
     if parts is None:
-        parts = (measure(imzml, provenance, indices) for indices in spectrum_ranges(imzml))
-    images, size_image = _laid_out(imzml, parts, len(provenance["peaks"]["mz"]))
-    return normalize(images, size_image, imzml.mask, provenance["normalization"])
+        parts = (measure(msi, provenance, indices) for indices in spectrum_ranges(msi))
+    images, size_image = _laid_out(msi, parts, len(provenance["peaks"]["mz"]))
+    return normalize(images, size_image, msi.mask, provenance["normalization"])
 
 
-def measure(imzml: Imzml, provenance: dict[str, Any], indices: np.ndarray) -> Measured:
+def measure(msi: MsiFile, provenance: dict[str, Any], indices: np.ndarray) -> Measured:
     """Reads a range of spectra: what takes long, and what large files are split by.
 
     Args:
-        imzml: An open file.
+        msi: An open file.
         provenance: As `msi_arrays` needs it.
         indices: int64 [n], numbers of spectra.
 
@@ -152,72 +152,72 @@ def measure(imzml: Imzml, provenance: dict[str, Any], indices: np.ndarray) -> Me
     rebin = provenance["rebin"]
     options = {name: rebin[name] for name in ("window", "method", "gap_tol_da")}
     peaks, axis = peaks_of(provenance), axis_of(provenance)
-    values = ion_values(imzml, peaks, axis, **options, indices=indices)
+    values = ion_values(msi, peaks, axis, **options, indices=indices)
     recipe, kind = recipe_of(provenance), provenance["normalization"]
     reference = {"reference_mz": recipe.reference_mz, "reference_ppm": recipe.reference_ppm}
-    return Measured(values, spectrum_sizes(imzml, kind, **reference, indices=indices))
+    return Measured(values, spectrum_sizes(msi, kind, **reference, indices=indices))
 
 
-def _laid_out(imzml: Imzml, parts: Iterable[Measured], peaks: int) -> tuple[np.ndarray, ...]:
+def _laid_out(msi: MsiFile, parts: Iterable[Measured], peaks: int) -> tuple[np.ndarray, ...]:
     """Lays consecutive ranges on the grid: float32 [H, W, K], and sizes float64 [H, W]."""
-    images, sizes = np.zeros((*imzml.shape, peaks)), np.zeros(imzml.shape)
+    images, sizes = np.zeros((*msi.shape, peaks)), np.zeros(msi.shape)
     start = 0
     for part in parts:
         indices = np.arange(start, start + len(part.sizes))
-        add_to_grid(images, imzml, indices, part.values)
-        add_to_grid(sizes, imzml, indices, part.sizes)
+        add_to_grid(images, msi, indices, part.values)
+        add_to_grid(sizes, msi, indices, part.sizes)
         start += len(indices)
     return images.astype(np.float32), sizes
 
 
-def _check_fits(imzml: Imzml, provenance: dict[str, Any]) -> None:
+def _check_fits(msi: MsiFile, provenance: dict[str, Any]) -> None:
     """Refuses a file whose intensities cannot mean what they meant in training."""
     expected = provenance["spectra"]
     found = {
-        "spectrum_type": imzml.spectrum_type,
-        "polarity": imzml.polarity,
-        "discrete": is_discrete(imzml),
+        "spectrum_type": msi.spectrum_type,
+        "polarity": msi.polarity,
+        "discrete": is_discrete(msi),
     }
     for name, value in found.items():
         if None not in (value, expected[name]) and value != expected[name]:
             why = f"is {value}, the data set has {expected[name]}"
-            raise InputError(imzml.path, name, why, "--force goes on all the same")
+            raise InputError(msi.path, name, why, "--force goes on all the same")
 
 
 def msi_pixel_size_um(
-    imzml: Imzml, um_per_px: float | None, um_per_px_y: float | None
+    msi: MsiFile, um_per_px: float | None, um_per_px_y: float | None
 ) -> tuple[float, float]:
     """Returns the (y, x) pixel size, um: the manifest's where given, else the file's own.
 
     Raises:
         InputError: neither says it, or the one given is 1000 times wrong.
     """
-    refuse_impossible_size(imzml, um_per_px, um_per_px_y)
+    refuse_impossible_size(msi, um_per_px, um_per_px_y)
     if um_per_px is not None:
         return (um_per_px if um_per_px_y is None else um_per_px_y), um_per_px
-    if imzml.pixel_size_um is None:
+    if msi.pixel_size_um is None:
         hint = "fill the manifest's column msi_um_per_px, in um"
-        raise InputError(imzml.path, "msi_um_per_px", "the file does not say its pixel size", hint)
-    y, x = imzml.pixel_size_um
+        raise InputError(msi.path, "msi_um_per_px", "the file does not say its pixel size", hint)
+    y, x = msi.pixel_size_um
     return (y if um_per_px_y is None else um_per_px_y), x
 
 
-def _slices(imzml: Imzml, roi: Roi | None) -> tuple[slice, slice]:
-    height, width = imzml.shape
+def _slices(msi: MsiFile, roi: Roi | None) -> tuple[slice, slice]:
+    height, width = msi.shape
     x, y, w, h = roi or (0, 0, width, height)
     if x + w > width or y + h > height:
         why = f"x,y,w,h = {x},{y},{w},{h} is not inside the {width} x {height} px grid"
-        raise InputError(imzml.path, "msi_roi", why)
+        raise InputError(msi.path, "msi_roi", why)
     return slice(y, y + h), slice(x, x + w)
 
 
-def measured_region(imzml: Imzml, roi: Roi | None) -> np.ndarray:
+def measured_region(msi: MsiFile, roi: Roi | None) -> np.ndarray:
     """Returns which pixels of the whole grid are measured and inside `roi`, bool [H, W]."""
-    region = np.zeros(imzml.shape, bool)
-    region[_slices(imzml, roi)] = True
-    region &= imzml.mask
+    region = np.zeros(msi.shape, bool)
+    region[_slices(msi, roi)] = True
+    region &= msi.mask
     if not region.any():
-        raise InputError(imzml.path, "msi_roi", f"{roi} holds no measured pixel")
+        raise InputError(msi.path, "msi_roi", f"{roi} holds no measured pixel")
     return region
 
 
@@ -228,9 +228,9 @@ def _grid_um(grid: dict[str, Any], shape: tuple[int, int], native_um) -> float:
     return grid["target_um_per_px"]
 
 
-def _on_grid(images, mask, native_um, um: float, imzml) -> tuple[np.ndarray, np.ndarray]:
+def _on_grid(images, mask, native_um, um: float, msi) -> tuple[np.ndarray, np.ndarray]:
     """Resamples bilinearly among measured pixels, so that missing ones do not darken others."""
-    options = _grid_options(mask.shape, native_um, um, imzml.path)
+    options = _grid_options(mask.shape, native_um, um, msi.path)
     if options["out_shape"] == mask.shape and native_um == (um, um):
         return images * mask[..., None], mask
     weight = transforms.warp_image(mask.astype(np.float32), **options)

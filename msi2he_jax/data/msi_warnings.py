@@ -8,7 +8,7 @@ import numpy as np
 
 from msi2he_jax.data.manifest import Roi, Sample
 from msi2he_jax.errors import InputError
-from msi2he_jax.msi.imzml import Imzml
+from msi2he_jax.msi.open_msi import MsiFile
 from msi2he_jax.msi.regions import separate_regions
 
 PLAUSIBLE_UM = (0.5, 500.0)  # Pixel sizes that are measured with.
@@ -17,20 +17,20 @@ _MOST_LISTED = 6
 
 
 def msi_warnings(
-    imzml: Imzml, um_per_px: float | None, um_per_px_y: float | None, roi: Roi | None
+    msi: MsiFile, um_per_px: float | None, um_per_px_y: float | None, roi: Roi | None
 ) -> list[str]:
     """Lists in words what is odd about an imzML as it is used.
 
     Args:
-        imzml: An open file.
+        msi: An open file.
         um_per_px: Pixel size along x that was given for it, um; None is the file's own.
         um_per_px_y: Along y, um; None is as along x.
         roi: (x, y, w, h) in MSI pixels; None is all of it.
     """
-    found = list(imzml.warnings)
-    said = _differing_sizes(imzml, um_per_px, um_per_px_y)
+    found = list(msi.warnings)
+    said = _differing_sizes(msi, um_per_px, um_per_px_y)
     found += [said] if said else []
-    regions = separate_regions(imzml.mask) if roi is None else []
+    regions = separate_regions(msi.mask) if roi is None else []
     if len(regions) > 1:
         listed = "; ".join(region.roi for region in regions[:_MOST_LISTED])
         more = "; ..." if len(regions) > _MOST_LISTED else ""
@@ -42,14 +42,14 @@ def msi_warnings(
 
 
 def refuse_impossible_size(
-    imzml: Imzml, um_per_px: float | None, um_per_px_y: float | None
+    msi: MsiFile, um_per_px: float | None, um_per_px_y: float | None
 ) -> None:
     """Refuses a given pixel size that is 1000 times the file's own, or a thousandth, by mistake.
 
     Raises:
         InputError: so it is, and only the file's own is one that is measured with.
     """
-    sizes = _sizes(imzml, um_per_px, um_per_px_y)
+    sizes = _sizes(msi, um_per_px, um_per_px_y)
     if sizes is None:
         return
     given, own = sizes
@@ -57,16 +57,16 @@ def refuse_impossible_size(
     if thousandfold and _plausible(own) and not _plausible(given):
         why = f"is {_text(given)} um, the file says {_text(own)} um (x, y)"
         raise InputError(
-            imzml.path,
+            msi.path,
             "msi_um_per_px",
             why,
             "fill the manifest's column msi_um_per_px in um, not in nm or mm",
         )
 
 
-def _differing_sizes(imzml: Imzml, um_per_px, um_per_px_y) -> str:
+def _differing_sizes(msi: MsiFile, um_per_px, um_per_px_y) -> str:
     """Says where a given pixel size is not the file's own, and what may be the cause."""
-    sizes = _sizes(imzml, um_per_px, um_per_px_y)
+    sizes = _sizes(msi, um_per_px, um_per_px_y)
     if sizes is None or _is(sizes[0] / sizes[1], 1):
         return ""
     given, own = sizes
@@ -79,11 +79,11 @@ def _differing_sizes(imzml: Imzml, um_per_px, um_per_px_y) -> str:
     return f"{text}{cause}; the given one is used"
 
 
-def _sizes(imzml: Imzml, um_per_px, um_per_px_y) -> tuple[np.ndarray, np.ndarray] | None:
+def _sizes(msi: MsiFile, um_per_px, um_per_px_y) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns the pixel size given and the file's own, (x, y), um; None where one is not known."""
-    if imzml.pixel_size_um is None or (um_per_px is None and um_per_px_y is None):
+    if msi.pixel_size_um is None or (um_per_px is None and um_per_px_y is None):
         return None
-    own = np.array(imzml.pixel_size_um[::-1], np.float64)
+    own = np.array(msi.pixel_size_um[::-1], np.float64)
     x = own[0] if um_per_px is None else um_per_px
     y = um_per_px_y if um_per_px_y is not None else own[1] if um_per_px is None else um_per_px
     return np.array([x, y], np.float64), own

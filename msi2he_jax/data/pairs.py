@@ -52,9 +52,9 @@ def sample_arrays(
     Returns:
         The arrays, and the file's mass shift or None.
     """
-    imzml, shift = read_like(sample.imzml, provenance)
+    msi, shift = read_like(sample.imzml, provenance)
     arrays = msi_arrays(
-        imzml,
+        msi,
         provenance,
         um_per_px=sample.msi_um_per_px,
         um_per_px_y=sample.msi_um_per_px_y,

@@ -10,7 +10,7 @@ import numpy as np
 
 from msi2he_jax.data.recipe import Recipe
 from msi2he_jax.msi.axes import MassAxis
-from msi2he_jax.msi.imzml import Imzml, open_imzml
+from msi2he_jax.msi.open_msi import MsiFile, open_msi
 from msi2he_jax.msi.recalibration import (
     Shift,
     reference_peaks,
@@ -23,7 +23,7 @@ from msi2he_jax.msi.treatment import Treatment, treat
 
 def read_spectra(
     path: str | os.PathLike, recipe: Recipe, axis: MassAxis, gap_tol_da: float | None
-) -> tuple[Imzml, Shift | None]:
+) -> tuple[MsiFile, Shift | None]:
     """Opens an imzML with what the recipe does to its spectra.
 
     Args:
@@ -38,15 +38,13 @@ def read_spectra(
     Raises:
         InputError: the file is damaged, or cannot be treated so.
     """
-    imzml = treat(open_imzml(path, duplicates=recipe.duplicates), _treatment(recipe, 0.0))
+    msi = treat(open_msi(path, duplicates=recipe.duplicates), _treatment(recipe, 0.0))
     if recipe.recalibrate == "none" or not recipe.lock_mz:
-        return imzml, None
-    shift = _shift(imzml, recipe)
+        return msi, None
+    shift = _shift(msi, recipe)
     if shift.ppm == 0:
-        return imzml, shift
-    return treat(
-        open_imzml(path, duplicates=recipe.duplicates), _treatment(recipe, shift.ppm)
-    ), shift
+        return msi, shift
+    return treat(open_msi(path, duplicates=recipe.duplicates), _treatment(recipe, shift.ppm)), shift
 
 
 def _treatment(recipe: Recipe, shift_ppm: float) -> Treatment:
@@ -59,27 +57,27 @@ def _treatment(recipe: Recipe, shift_ppm: float) -> Treatment:
     )
 
 
-def _shift(imzml: Imzml, recipe: Recipe) -> Shift:
+def _shift(msi: MsiFile, recipe: Recipe) -> Shift:
     return section_shift(
-        imzml,
+        msi,
         np.array(recipe.lock_mz),
         max_ppm=recipe.recalibrate_ppm,
         trusted=recipe.recalibrate == "lock",
     )
 
 
-def sampled_spectrum(imzml: Imzml, recipe: Recipe, axis: MassAxis) -> np.ndarray:
+def sampled_spectrum(msi: MsiFile, recipe: Recipe, axis: MassAxis) -> np.ndarray:
     """Sums up to 2,000 spectra spread over a file, on the `shift_axis` of the data set's axis.
 
     Args:
-        imzml: An open file.
+        msi: An open file.
         recipe: Says how large a shift is looked for.
         axis: M bins, of the data set.
 
     Returns:
         float64 [N], with a total of about 1; see `recalibration.smooth_spectrum`.
     """
-    return smooth_spectrum(imzml, _shift_axis(recipe, axis))
+    return smooth_spectrum(msi, _shift_axis(recipe, axis))
 
 
 def _shift_axis(recipe: Recipe, axis: MassAxis) -> MassAxis:

@@ -24,8 +24,8 @@ from msi2he_jax.msi.axes import (
     relative_spacing_ppm,
     scatter_bins,
 )
-from msi2he_jax.msi.imzml import Imzml, open_imzml
 from msi2he_jax.msi.normalization import size_weights, spectrum_sizes
+from msi2he_jax.msi.open_msi import MsiFile, open_msi
 from msi2he_jax.msi.overview import strong_ions
 from msi2he_jax.msi.peak_list import PeakList, peaks_at
 from msi2he_jax.msi.peaks import Peaks, pick_peaks
@@ -87,18 +87,18 @@ def survey_sample(sample: Sample, recipe: Recipe | None = None) -> Survey:
     recipe = recipe or Recipe()
     if recipe.align == LANDMARKS:
         align(sample)  # Hours before they are used, so that all landmark files are known good.
-    imzml = open_imzml(sample.imzml, duplicates=recipe.duplicates)
-    imzml.verify_checksum()
-    measured_region(imzml, sample.msi_roi)
-    size = msi_pixel_size_um(imzml, sample.msi_um_per_px, sample.msi_um_per_px_y)
-    files = {"imzml": imzml.path, "ibd": imzml.ibd_path, "histology": sample.histology}
+    msi = open_msi(sample.imzml, duplicates=recipe.duplicates)
+    msi.verify_checksum()
+    measured_region(msi, sample.msi_roi)
+    size = msi_pixel_size_um(msi, sample.msi_um_per_px, sample.msi_um_per_px_y)
+    files = {"imzml": msi.path, "ibd": msi.files[-1], "histology": sample.histology}
     files |= {"landmarks": sample.landmarks} if sample.landmarks else {}
-    return survey_imzml(sample, imzml, recipe, size, {n: sha256(path) for n, path in files.items()})
+    return survey_imzml(sample, msi, recipe, size, {n: sha256(path) for n, path in files.items()})
 
 
 def survey_imzml(
     sample: Sample,
-    imzml: Imzml,
+    msi: MsiFile,
     recipe: Recipe,
     pixel_size_um: tuple[float, float],
     contents: dict[str, str],
@@ -107,38 +107,38 @@ def survey_imzml(
 
     Args:
         sample: Whose file it is.
-        imzml: The file.
+        msi: The file.
         recipe: Decides on the kind of mass axis.
         pixel_size_um: (y, x), um; NaN where not known.
         contents: Tells files apart by what they hold: `Survey.sha256`.
     """
-    profile = imzml.spectrum_type == "profile"
+    profile = msi.spectrum_type == "profile"
     return Survey(
         sample_id=sample.sample_id,
-        mz_range=imzml.mz_range,
-        step_ppm=_step_ppm(imzml, ppm_kind(recipe)),
-        gap_tol_da=estimate_gap_tol_da(imzml) if profile else float("inf"),
-        spectrum_type=imzml.spectrum_type,
-        polarity=imzml.polarity,
-        discrete=is_discrete(imzml),
+        mz_range=msi.mz_range,
+        step_ppm=_step_ppm(msi, ppm_kind(recipe)),
+        gap_tol_da=estimate_gap_tol_da(msi) if profile else float("inf"),
+        spectrum_type=msi.spectrum_type,
+        polarity=msi.polarity,
+        discrete=is_discrete(msi),
         pixel_size_um=pixel_size_um,
         sha256=contents,
         warnings=tuple(
-            msi_warnings(imzml, sample.msi_um_per_px, sample.msi_um_per_px_y, sample.msi_roi)
+            msi_warnings(msi, sample.msi_um_per_px, sample.msi_um_per_px_y, sample.msi_roi)
         ),
-        spectra=imzml.n,
-        ibd_bytes=imzml.ibd_path.stat().st_size,
-        uuid=imzml.uuid,
-        scatter_ppm=ion_scatter_ppm(imzml, ppm_kind(recipe)),
-        ions=tuple(strong_ions(imzml).tolist()),
+        spectra=msi.n,
+        ibd_bytes=msi.bytes,
+        uuid=msi.uuid,
+        scatter_ppm=ion_scatter_ppm(msi, ppm_kind(recipe)),
+        ions=tuple(strong_ions(msi).tolist()),
     )
 
 
-def _step_ppm(imzml: Imzml, kind: str) -> float:
+def _step_ppm(msi: MsiFile, kind: str) -> float:
     """Suggests a bin width; for channels a quarter of the least distance, so none are joined."""
-    channels = is_discrete(imzml) and ion_scatter_ppm(imzml, kind) is None
-    gaps = relative_spacing_ppm(imzml) if channels else np.zeros(0)
-    return max(1.0, float(gaps.min()) / 4) if len(gaps) else estimate_axis_step_ppm(imzml, kind)
+    channels = is_discrete(msi) and ion_scatter_ppm(msi, kind) is None
+    gaps = relative_spacing_ppm(msi) if channels else np.zeros(0)
+    return max(1.0, float(gaps.min()) / 4) if len(gaps) else estimate_axis_step_ppm(msi, kind)
 
 
 def sample_spectrum(
@@ -163,14 +163,14 @@ def sample_spectrum(
     Returns:
         float64 [M], and how many spectra went into it.
     """
-    imzml, _ = read_spectra(sample.imzml, recipe, axis, gap_tol_da)
-    pixels = _counted_pixels(sample, imzml, recipe)
-    spectra = np.arange(*(bounds or (0, imzml.n)))
-    weight = np.zeros(imzml.n)
-    weight[spectra] = size_weights(_sizes(imzml, recipe, spectra), floor)
-    counted = spectra[pixels[tuple(imzml.coordinates[spectra].T)]]
+    msi, _ = read_spectra(sample.imzml, recipe, axis, gap_tol_da)
+    pixels = _counted_pixels(sample, msi, recipe)
+    spectra = np.arange(*(bounds or (0, msi.n)))
+    weight = np.zeros(msi.n)
+    weight[spectra] = size_weights(_sizes(msi, recipe, spectra), floor)
+    counted = spectra[pixels[tuple(msi.coordinates[spectra].T)]]
     options = {"method": recipe.method, "gap_tol_da": gap_tol_da}
-    return summed_spectrum(imzml, axis, weight=weight, pixels=counted, **options), len(counted)
+    return summed_spectrum(msi, axis, weight=weight, pixels=counted, **options), len(counted)
 
 
 def file_spectrum(
@@ -187,8 +187,8 @@ def file_spectrum(
     Returns:
         float64 [M], see `reading.sampled_spectrum`.
     """
-    imzml, _ = read_spectra(sample.imzml, recipe, axis, gap_tol_da)
-    return sampled_spectrum(imzml, recipe, axis)
+    msi, _ = read_spectra(sample.imzml, recipe, axis, gap_tol_da)
+    return sampled_spectrum(msi, recipe, axis)
 
 
 def sample_sizes(
@@ -208,14 +208,14 @@ def sample_sizes(
         gap_tol_da: Da, see `gap_tolerance_da`.
         bounds: The first spectrum and the one after the last.
     """
-    imzml, _ = read_spectra(sample.imzml, recipe, axis, gap_tol_da)
-    return _sizes(imzml, recipe, np.arange(*bounds))
+    msi, _ = read_spectra(sample.imzml, recipe, axis, gap_tol_da)
+    return _sizes(msi, recipe, np.arange(*bounds))
 
 
-def _sizes(imzml: Imzml, recipe: Recipe, spectra: np.ndarray) -> np.ndarray:
-    kind = size_kind(recipe.normalization, is_discrete(imzml)) if recipe.mean_spectra else "none"
+def _sizes(msi: MsiFile, recipe: Recipe, spectra: np.ndarray) -> np.ndarray:
+    kind = size_kind(recipe.normalization, is_discrete(msi)) if recipe.mean_spectra else "none"
     return spectrum_sizes(
-        imzml,
+        msi,
         kind,
         reference_mz=recipe.reference_mz,
         reference_ppm=recipe.reference_ppm,
@@ -228,20 +228,20 @@ def size_kind(normalization: str, discrete: bool) -> str:
     return "none" if discrete and normalization != "reference" else normalization
 
 
-def _counted_pixels(sample: Sample, imzml: Imzml, recipe: Recipe) -> np.ndarray:
+def _counted_pixels(sample: Sample, msi: MsiFile, recipe: Recipe) -> np.ndarray:
     """Returns the pixels whose spectra are summed, bool [H, W]."""
-    pixels = measured_region(imzml, sample.msi_roi)
+    pixels = measured_region(msi, sample.msi_roi)
     if not recipe.tissue_only or (sample.landmarks is None and sample.alignment is None):
         return pixels
-    tissue = pixels & _tissue_on_msi(sample, imzml)
+    tissue = pixels & _tissue_on_msi(sample, msi)
     return tissue if tissue.sum() >= _FEWEST_TISSUE_PIXELS else pixels
 
 
-def _tissue_on_msi(sample: Sample, imzml: Imzml) -> np.ndarray:
+def _tissue_on_msi(sample: Sample, msi: MsiFile) -> np.ndarray:
     """Draws the slide's tissue mask on the MSI pixels, bool [H, W]."""
-    size = msi_pixel_size_um(imzml, sample.msi_um_per_px, sample.msi_um_per_px_y)
+    size = msi_pixel_size_um(msi, sample.msi_um_per_px, sample.msi_um_per_px_y)
     slide = read_slide(sample, min(size))
-    return slide_tissue(slide, Transform(align(sample).transform.matrix), imzml.shape, size)
+    return slide_tissue(slide, Transform(align(sample).transform.matrix), msi.shape, size)
 
 
 def choose_peaks(

@@ -12,7 +12,7 @@ from msi2he_jax.data.msi_arrays import MsiArrays, msi_arrays, read_like
 from msi2he_jax.data.provenance import peaks_of
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.images import apply_scale
-from msi2he_jax.msi.imzml import Imzml
+from msi2he_jax.msi.open_msi import MsiFile
 
 
 def read_msi(
@@ -40,12 +40,12 @@ def read_msi(
     Raises:
         InputError: the file is damaged, or does not fit the training data.
     """
-    imzml, _ = read_like(path, provenance)
-    imzml.verify_checksum()
+    msi, _ = read_like(path, provenance)
+    msi.verify_checksum()
     if not force:
-        _check_range(imzml, provenance)
+        _check_range(msi, provenance)
     size = {"um_per_px": um_per_px, "um_per_px_y": um_per_px_y}
-    arrays = msi_arrays(imzml, provenance, **size, roi=roi, force=force)
+    arrays = msi_arrays(msi, provenance, **size, roi=roi, force=force)
     return dataclasses.replace(arrays, msi=scale_msi(arrays.msi, provenance))
 
 
@@ -63,13 +63,13 @@ def scale_msi(msi: np.ndarray, provenance: dict[str, Any]) -> np.ndarray:
     return apply_scale(msi, np.asarray(scaling["scale"]), scaling["transform"])
 
 
-def _check_range(imzml: Imzml, provenance: dict[str, Any]) -> None:
+def _check_range(msi: MsiFile, provenance: dict[str, Any]) -> None:
     """Refuses a file that cannot show some peak: its channel would be 0, which means absent."""
-    peaks, (low, high) = peaks_of(provenance), imzml.mz_range
+    peaks, (low, high) = peaks_of(provenance), msi.mz_range
     outside = (peaks.upper < low) | (peaks.lower > high)
     if outside.any():
         why = (
             f"is m/z {low:.4f} to {high:.4f}; {int(outside.sum())} of the model's "
             f"{len(peaks.mz)} peaks lie outside, such as {peaks.mz[outside][0]:.4f}"
         )
-        raise InputError(imzml.path, "mz_range", why, "--force goes on with those channels 0")
+        raise InputError(msi.path, "mz_range", why, "--force goes on with those channels 0")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from msi2he_jax.errors import InputError
 from msi2he_jax.interop.ome_tiff import SYNTHETIC
 from msi2he_jax.io_safety import atomic_file
 
@@ -18,7 +20,8 @@ def write_png(
     path: str | os.PathLike,
     pixels: np.ndarray,
     *,
-    um_per_px: float,
+    um_per_px: float | tuple[float, float],
+    channel_names: Sequence[str] | None = None,
     synthetic: bool = False,
     description: str = "",
 ) -> None:
@@ -27,13 +30,17 @@ def write_png(
     Args:
         path: Where to.
         pixels: `[H, W, 3]` uint8, sRGB.
-        um_per_px: Pixel size in um, stored as resolution.
+        um_per_px: Pixel size in um, one number or (y, x), of which x is stored, as resolution.
+        channel_names: None: a PNG holds RGB only.
         synthetic: Marks title and description as made by a network.
         description: Free text.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: channels are named, or the file cannot be written.
     """
+    if channel_names is not None:
+        raise InputError(path, "", "a PNG holds RGB only", "write .ome.tiff")
+    um_per_px = float(np.broadcast_to(um_per_px, 2)[1])
     text = PngInfo()
     if synthetic:
         text.add_itxt("Title", SYNTHETIC)

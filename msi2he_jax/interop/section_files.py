@@ -14,8 +14,7 @@ from msi2he_jax.coregistration.region_spectra import region_table
 from msi2he_jax.coregistration.section_pair import SectionPair
 from msi2he_jax.coregistration.section_pictures import ions_on_slide, overlays, slide_on_msi
 from msi2he_jax.data.manifest import Sample
-from msi2he_jax.interop.ome_tiff import write_ome_tiff
-from msi2he_jax.interop.png import write_png
+from msi2he_jax.interop.write_image import write_image
 from msi2he_jax.io_safety import atomic_file
 from msi2he_jax.registration.export import TransformRecord, write_transform
 from msi2he_jax.registration.overlay import to_rgb
@@ -54,9 +53,9 @@ def write_found(
     marks = {"synthetic": moving.synthetic, "description": f"moving image: {moving.kind}"}
     name = "moving_SYNTHETIC.png" if moving.synthetic else "moving.png"
     picture = to_rgb(moving.picture, moving.measured)
-    write_png(folder / name, picture, um_per_px=float(moving.um_per_px[1]), **marks)
+    write_image(folder / name, picture, moving.um_per_px, **marks)
     for name, image in overlays(pair, picture, found.transform).items():
-        write_png(folder / f"overlay_{name}.png", image, um_per_px=slide.um_per_px, **marks)
+        write_image(folder / f"overlay_{name}.png", image, slide.um_per_px, **marks)
 
 
 def write_uncertainty(folder: Path, moving: MovingImage, found: Uncertainty) -> None:
@@ -73,7 +72,7 @@ def write_uncertainty(folder: Path, moving: MovingImage, found: Uncertainty) -> 
     pixels = np.where(np.isfinite(found.spread_um)[..., None], shown, 255).astype(np.uint8)
     words = f"uncertainty of the alignment, black 0 to yellow {found.limit_um:.0f} um per axis"
     path = folder / f"{Path(UNCERTAINTY).stem}.png"
-    write_png(path, pixels, um_per_px=float(moving.um_per_px[1]), description=words)
+    write_image(path, pixels, moving.um_per_px, description=words)
 
 
 def write_slide_on_msi(folder: Path, sample: Sample, found: TransformRecord) -> None:
@@ -86,7 +85,7 @@ def write_slide_on_msi(folder: Path, sample: Sample, found: TransformRecord) -> 
     """
     um = found.grids["histology"].um_per_px[0]
     drawn = slide_on_msi(sample, found, um)
-    write_ome_tiff(folder / SLIDE_ON_MSI, drawn, um_per_px=um)
+    write_image(folder / SLIDE_ON_MSI, drawn, um)
 
 
 def write_ions(
@@ -107,7 +106,7 @@ def write_ions(
     images = ions_on_slide(sample, found, mz, ion_ppm)
     um = found.grids["histology"].um_per_px
     names = [f"m/z {value:.4f}" for value in mz]
-    write_ome_tiff(folder / IONS_ON_SLIDE, images, um_per_px=um, channel_names=names)
+    write_image(folder / IONS_ON_SLIDE, images, um, channel_names=names)
 
 
 def write_regions(
@@ -133,4 +132,4 @@ def write_regions(
     write_records(folder / REGIONS, rows)
     names = [row["region"] for row in rows]
     pixels = masks.astype(np.uint8) * 255
-    write_ome_tiff(folder / REGION_MASKS, pixels, um_per_px=um, channel_names=names)
+    write_image(folder / REGION_MASKS, pixels, um, channel_names=names)

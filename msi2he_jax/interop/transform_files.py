@@ -12,8 +12,8 @@ import numpy as np
 from msi2he_jax.errors import InputError
 from msi2he_jax.histology import read_histology
 from msi2he_jax.histology.pixel_size import NoPixelSize
-from msi2he_jax.interop.ome_tiff import SYNTHETIC, read_ome_tiff, write_ome_tiff
-from msi2he_jax.interop.png import write_png
+from msi2he_jax.interop.ome_tiff import SYNTHETIC, read_ome_tiff
+from msi2he_jax.interop.write_image import image_writer, write_image
 from msi2he_jax.io_safety import LIMITS, existing_file
 from msi2he_jax.registration import geojson, point_table
 from msi2he_jax.registration.export import TransformRecord
@@ -22,7 +22,6 @@ from msi2he_jax.registration.transforms import Transform
 from msi2he_jax.registration.warping import out_grid, warp_by_bands
 
 SIDES = ("msi", "histology")
-WRITTEN = (".ome.tiff", ".ome.tif", ".png")
 UNITS = {"msi": "pixels of the MSI", "histology": "level-0 pixels of the slide"}
 ORIGINS = {
     "msi": "the outer corner of the MSI's pixel of least x and y",
@@ -292,10 +291,10 @@ def _msi_um(record: TransformRecord) -> tuple[float, float] | None:
 def write_picture(
     path: str | os.PathLike, pixels: np.ndarray, um_per_px, picture: Picture, description: str = ""
 ) -> None:
-    """Writes a drawn image as OME-TIFF, or PNG where it is RGB.
+    """Writes a drawn image in the format that its name asks for.
 
     Args:
-        path: Ends in one of `WRITTEN`.
+        path: Ends as `write_image` wants it.
         pixels: `[h, w, C]` uint8 or float32.
         um_per_px: Pixel size (y, x), um.
         picture: Gives names and the mark of synthesis.
@@ -304,29 +303,9 @@ def write_picture(
     Raises:
         InputError: another ending, or channels in a PNG.
     """
-    check_written(path)
+    size = tuple(float(um) for um in um_per_px)
     marks = {"synthetic": picture.synthetic, "description": description}
-    if Path(path).suffix.lower() == ".png":
-        if picture.channel_names is not None:
-            raise InputError(path, "--out", "a PNG holds RGB only", "write .ome.tiff")
-        size = float(um_per_px[1])
-        write_png(path, pixels, um_per_px=size, **marks)
-        return
-    names, size = picture.channel_names, tuple(float(um) for um in um_per_px)
-    write_ome_tiff(path, pixels, um_per_px=size, channel_names=names, **marks)
-
-
-def check_written(path: str | os.PathLike) -> None:
-    """Refuses an image name that we do not write.
-
-    Args:
-        path: The file to be written.
-
-    Raises:
-        InputError: it does not end in one of `WRITTEN`.
-    """
-    if not str(path).lower().endswith(WRITTEN):
-        raise InputError(path, "--out", f"must end in {', '.join(WRITTEN)}")
+    write_image(path, pixels, size, channel_names=picture.channel_names, **marks)
 
 
 def _other(side: str) -> str:
@@ -361,7 +340,7 @@ def transform_file(
         done = lists[suffix](record, source, target, options)
         warn(folds, source)
         return f"moved into the frame of the {options.to}: {done}\n{target}"
-    check_written(target)
+    image_writer(target)  # Refuses another ending before anything is read.
     picture = read_picture(source, record, options)
     warn([*picture.warnings, *folds], source)
     shape, um = plan_image(record, picture, options)

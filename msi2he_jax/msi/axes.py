@@ -9,8 +9,8 @@ import weakref
 import numpy as np
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.msi.imzml import Imzml
 from msi2he_jax.msi.mass_scatter import last_digit, mass_scatter
+from msi2he_jax.msi.open_msi import MsiFile
 
 KINDS = ("ppm", "fixed_da", "tof", "orbitrap")
 REFERENCE_MZ = 200.0
@@ -20,7 +20,7 @@ _MOST_BINS = 50_000_000
 _SAMPLED_SPECTRA = 200
 _SLACK_BINS = 1e-6
 _LEAST_PPM, _MOST_PPM = 0.5, 100.0
-_scatters: weakref.WeakKeyDictionary[Imzml, dict[str, float | None]] = weakref.WeakKeyDictionary()
+_scatters: weakref.WeakKeyDictionary[MsiFile, dict[str, float | None]] = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -162,7 +162,7 @@ def mass_axis(kind: str = "ppm", *, mz_min: float, mz_max: float, step: float) -
     return MassAxis(kind, mz, float(step))
 
 
-def estimate_axis_step_ppm(imzml: Imzml, kind: str = "ppm") -> float:
+def estimate_axis_step_ppm(msi: MsiFile, kind: str = "ppm") -> float:
     """Suggests a relative bin width from up to 200 spectra spread over the file.
 
     Profile spectra: the 10th percentile of their relative spacing, so that few apexes are lost.
@@ -173,17 +173,17 @@ def estimate_axis_step_ppm(imzml: Imzml, kind: str = "ppm") -> float:
     instrument is better) and at most 500 (profile) or 100 ppm (none is worse).
 
     Args:
-        imzml: An open file.
+        msi: An open file.
         kind: "ppm", "tof" or "orbitrap", the axis it is for.
 
     Returns:
         ppm; for "tof" and "orbitrap" at m/z 200.
     """
-    scatter = ion_scatter_ppm(imzml, kind)
+    scatter = ion_scatter_ppm(msi, kind)
     if scatter is not None:
         return scatter_step_ppm(scatter)
-    most = 500 if imzml.spectrum_type == "profile" else _MOST_PPM
-    return _two_digits(np.clip(_spacing_step_ppm(imzml, kind), _LEAST_PPM, most))
+    most = 500 if msi.spectrum_type == "profile" else _MOST_PPM
+    return _two_digits(np.clip(_spacing_step_ppm(msi, kind), _LEAST_PPM, most))
 
 
 def scatter_step_ppm(scatter_ppm: float) -> float:
@@ -199,12 +199,12 @@ def _two_digits(value: float) -> float:
     return float(f"{value:.2g}")
 
 
-def _spacing_step_ppm(imzml: Imzml, kind: str) -> float:
-    mz, gaps = _sampled_gaps(imzml)
+def _spacing_step_ppm(msi: MsiFile, kind: str) -> float:
+    mz, gaps = _sampled_gaps(msi)
     if not len(gaps):
         return 100.0
     gaps = _relative_ppm(kind, mz, gaps)
-    profile = imzml.spectrum_type == "profile"
+    profile = msi.spectrum_type == "profile"
     return float(np.percentile(gaps, 10) if profile else np.percentile(gaps, 5) / 4)
 
 
@@ -214,29 +214,29 @@ def _relative_ppm(kind: str, mz: np.ndarray, width: np.ndarray) -> np.ndarray:
     return width / mz * 1e6 / (mz / REFERENCE_MZ) ** _POWERS[kind]
 
 
-def ion_scatter_ppm(imzml: Imzml, kind: str = "ppm") -> float | None:
+def ion_scatter_ppm(msi: MsiFile, kind: str = "ppm") -> float | None:
     """Estimates how far the m/z of one ion scatter over up to 200 spectra of a file.
 
     They are read once for an open file and kind.
 
     Args:
-        imzml: An open file.
+        msi: An open file.
         kind: "ppm", "tof" or "orbitrap", the axis it is for.
 
     Returns:
         Standard deviation, ppm; for "tof" and "orbitrap" at m/z 200; at least twice the last digit
         of the m/z. None for profiles, and where m/z repeat exactly or no ion is in two spectra.
     """
-    known = _scatters.setdefault(imzml, {})
+    known = _scatters.setdefault(msi, {})
     if kind not in known:
-        known[kind] = _sampled_scatter_ppm(imzml, kind)
+        known[kind] = _sampled_scatter_ppm(msi, kind)
     return known[kind]
 
 
-def _sampled_scatter_ppm(imzml: Imzml, kind: str) -> float | None:
-    if imzml.spectrum_type == "profile" or imzml.shares_mz:
+def _sampled_scatter_ppm(msi: MsiFile, kind: str) -> float | None:
+    if msi.spectrum_type == "profile" or msi.shares_mz:
         return None
-    spectra = [pair for block in imzml.packed(sample_indices(imzml)) for pair in block.spectra()]
+    spectra = [pair for block in msi.packed(sample_indices(msi)) for pair in block.spectra()]
     mz = np.concatenate([mz for mz, _ in spectra])
     digit = last_digit(mz)
     if digit:  # Spread evenly, so that the scatter below the last digit is not taken for none.
@@ -280,36 +280,36 @@ def scatter_bins(axis: MassAxis, scatter_ppm: float | None) -> float:
     return 0.0 if scatter_ppm is None or axis.kind == "fixed_da" else scatter_ppm / 2 / axis.step
 
 
-def estimate_gap_tol_da(imzml: Imzml) -> float:
+def estimate_gap_tol_da(msi: MsiFile) -> float:
     """Suggests the widest distance between profile points that is still to be interpolated.
 
     Three times the median spacing where that is largest: spacing grows with m/z in most analysers,
     so the median is taken in each tenth of the points, from up to 200 spectra.
 
     Args:
-        imzml: An open file of profile spectra.
+        msi: An open file of profile spectra.
 
     Returns:
         Da; infinite where no spectrum has two points.
     """
-    mz, gaps = _sampled_gaps(imzml)
+    mz, gaps = _sampled_gaps(msi)
     if not len(gaps):
         return float("inf")
     parts = np.array_split(gaps[np.argsort(mz, kind="stable")], min(10, len(gaps)))
     return 3.0 * max(float(np.median(part)) for part in parts)
 
 
-def relative_spacing_ppm(imzml: Imzml) -> np.ndarray:
+def relative_spacing_ppm(msi: MsiFile) -> np.ndarray:
     """Returns the positive distances of neighbouring points of some spectra, ppm, float64 [n]."""
-    mz, gaps = _sampled_gaps(imzml)
+    mz, gaps = _sampled_gaps(msi)
     return gaps / np.maximum(mz, 1e-12) * 1e6
 
 
-def _sampled_gaps(imzml: Imzml) -> tuple[np.ndarray, np.ndarray]:
+def _sampled_gaps(msi: MsiFile) -> tuple[np.ndarray, np.ndarray]:
     """Returns m/z and positive distance to the next point in the same spectrum, of a sample."""
-    chosen = sample_indices(imzml, 1 if imzml.shares_mz else _SAMPLED_SPECTRA)
+    chosen = sample_indices(msi, 1 if msi.shares_mz else _SAMPLED_SPECTRA)
     all_mz, gaps = [np.zeros(0)], [np.zeros(0)]
-    for block in imzml.packed(chosen):
+    for block in msi.packed(chosen):
         for mz, _ in block.spectra():
             all_mz.append(mz[:-1])
             gaps.append(np.diff(mz))
@@ -317,6 +317,6 @@ def _sampled_gaps(imzml: Imzml) -> tuple[np.ndarray, np.ndarray]:
     return mz[gap > 0], gap[gap > 0]
 
 
-def sample_indices(imzml: Imzml, count: int = _SAMPLED_SPECTRA) -> np.ndarray:
+def sample_indices(msi: MsiFile, count: int = _SAMPLED_SPECTRA) -> np.ndarray:
     """Returns at most `count` numbers of spectra, spread evenly over the file, int64 [n]."""
-    return np.unique(np.linspace(0, imzml.n - 1, min(count, imzml.n)).astype(np.int64))
+    return np.unique(np.linspace(0, msi.n - 1, min(count, msi.n)).astype(np.int64))

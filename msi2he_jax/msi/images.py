@@ -9,8 +9,8 @@ from threadpoolctl import threadpool_limits
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.axes import MassAxis
-from msi2he_jax.msi.imzml import Imzml
 from msi2he_jax.msi.normalization import KINDS, size_weights
+from msi2he_jax.msi.open_msi import MsiFile
 from msi2he_jax.msi.peaks import Peaks
 from msi2he_jax.msi.ranges import spectrum_ranges
 from msi2he_jax.msi.rebinning import check_method, interpolate
@@ -20,7 +20,7 @@ PERCENTILE = 99.5
 
 
 def ion_images(
-    imzml: Imzml,
+    msi: MsiFile,
     peaks: Peaks,
     axis: MassAxis,
     *,
@@ -37,7 +37,7 @@ def ion_images(
     bins in the windows are computed, and values are float64 until the end.
 
     Args:
-        imzml: An open file.
+        msi: An open file.
         peaks: K peaks.
         axis: M bins, the axis the peaks were picked on.
         window: "bounds", from `peaks.lower` to `peaks.upper`; or +- so many ppm around the m/z.
@@ -53,16 +53,16 @@ def ion_images(
     Source:
         SpectralAnalysis, DatacubeReduction.
     """
-    image = np.zeros((*imzml.shape, len(peaks)))
+    image = np.zeros((*msi.shape, len(peaks)))
     options = {"window": window, "method": method, "gap_tol_da": gap_tol_da}
-    for indices in spectrum_ranges(imzml):
-        values = ion_values(imzml, peaks, axis, **options, indices=indices)
-        add_to_grid(image, imzml, indices, values)
+    for indices in spectrum_ranges(msi):
+        values = ion_values(msi, peaks, axis, **options, indices=indices)
+        add_to_grid(image, msi, indices, values)
     return image.astype(np.float32)
 
 
 def ion_values(
-    imzml: Imzml,
+    msi: MsiFile,
     peaks: Peaks,
     axis: MassAxis,
     *,
@@ -74,7 +74,7 @@ def ion_values(
     """Reads what `ion_images` shows, spectrum by spectrum.
 
     Args:
-        imzml: An open file.
+        msi: An open file.
         peaks: K peaks.
         axis: M bins, as for `ion_images`.
         window: As for `ion_images`.
@@ -88,15 +88,15 @@ def ion_values(
     Raises:
         InputError: a damaged spectrum, or an unknown option.
     """
-    method = method or rebin_method(imzml)
+    method = method or rebin_method(msi)
     check_method(method)
     first, last = _window_bins(axis, peaks, window)
-    indices = np.arange(imzml.n) if indices is None else indices
-    if imzml.shares_mz:
-        return _read_shared(imzml, indices, axis, method, first, last, gap_tol_da)
+    indices = np.arange(msi.n) if indices is None else indices
+    if msi.shares_mz:
+        return _read_shared(msi, indices, axis, method, first, last, gap_tol_da)
     if method == "linear":
-        return _read_linear(imzml, indices, axis, first, last, gap_tol_da)
-    return _read_sum(imzml, indices, axis, first, last)
+        return _read_linear(msi, indices, axis, first, last, gap_tol_da)
+    return _read_sum(msi, indices, axis, first, last)
 
 
 def _window_bins(axis: MassAxis, peaks: Peaks, window: str | float) -> tuple[np.ndarray, ...]:
@@ -115,14 +115,14 @@ def _window_bins(axis: MassAxis, peaks: Peaks, window: str | float) -> tuple[np.
     return np.where(empty, nearest, first), np.where(empty, nearest, last)
 
 
-def _read_shared(imzml, indices, axis, method, first, last, gap_tol_da) -> np.ndarray:
+def _read_shared(msi, indices, axis, method, first, last, gap_tol_da) -> np.ndarray:
     """One m/z array: each image is one fixed combination of the intensities, found once."""
-    mz = imzml.shared_mz()
+    mz = msi.shared_mz()
     weight = _shared_weights(mz, axis, method, first, last, gap_tol_da)
     used = np.flatnonzero(weight.any(axis=1))
     values, row = np.zeros((len(indices), len(first))), 0
     with threadpool_limits(1):  # How a product is shared out decides its last bits.
-        for block in imzml.packed(indices):
+        for block in msi.packed(indices):
             intensity = block.intensity.reshape(-1, len(mz))[:, used]
             values[row : row + len(intensity)] = intensity @ weight[used]
             row += len(intensity)
@@ -153,56 +153,56 @@ def _line_weights(at: np.ndarray, mz: np.ndarray, gap_tol_da: float | None) -> n
     return np.bincount(left, 1 - part, len(mz)) + np.bincount(right, part, len(mz))
 
 
-def _read_linear(imzml, indices, axis, first, last, gap_tol_da) -> np.ndarray:
+def _read_linear(msi, indices, axis, first, last, gap_tol_da) -> np.ndarray:
     """Interpolates each spectrum at the bins of the windows only."""
     bins = np.unique(np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last)]))
     at = axis.mz[bins]
     cuts = np.stack([np.searchsorted(bins, first), np.searchsorted(bins, last) + 1], 1).ravel()
     values, row = np.zeros((len(indices), len(first))), np.zeros(len(at) + 1)
-    for i, (mz, intensity) in enumerate(_spectra(imzml, indices)):
+    for i, (mz, intensity) in enumerate(_spectra(msi, indices)):
         row[:-1] = interpolate(at, mz, intensity, gap_tol_da)
         values[i] = np.add.reduceat(row, cuts)[::2]
     return values
 
 
-def _read_sum(imzml, indices, axis, first, last) -> np.ndarray:
+def _read_sum(msi, indices, axis, first, last) -> np.ndarray:
     """Adds each spectrum's points between the outer borders of a window's bins."""
     borders = np.stack([axis.edges[first], axis.edges[last + 1]], 1).ravel()
     values = np.zeros((len(indices), len(first)))
-    for i, (mz, intensity) in enumerate(_spectra(imzml, indices)):
+    for i, (mz, intensity) in enumerate(_spectra(msi, indices)):
         cuts = np.searchsorted(mz, borders)
         sums = np.add.reduceat(np.append(intensity, 0.0), cuts)[::2]
         values[i] = np.where(cuts[1::2] > cuts[::2], sums, 0.0)
     return values
 
 
-def _spectra(imzml: Imzml, indices: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for block in imzml.packed(indices):
+def _spectra(msi: MsiFile, indices: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for block in msi.packed(indices):
         yield from block.spectra()
 
 
-def add_to_grid(image: np.ndarray, imzml: Imzml, indices: np.ndarray, values: np.ndarray) -> None:
+def add_to_grid(image: np.ndarray, msi: MsiFile, indices: np.ndarray, values: np.ndarray) -> None:
     """Adds each spectrum's values to its pixel, in place.
 
     Args:
         image: float64 [H, W, ...], the file's grid.
-        imzml: Says where each spectrum lies.
+        msi: Says where each spectrum lies.
         indices: int64 [n], numbers of spectra.
         values: float64 [n, ...].
     """
-    np.add.at(image, tuple(imzml.coordinates[indices].T), values)
+    np.add.at(image, tuple(msi.coordinates[indices].T), values)
 
 
-def tic_image(imzml: Imzml) -> np.ndarray:
+def tic_image(msi: MsiFile) -> np.ndarray:
     """Returns the total ion count over the whole spectrum, float64 [H, W], 0 where not measured."""
-    image = np.zeros(imzml.shape)
-    add_to_grid(image, imzml, np.arange(imzml.n), imzml.tic())
+    image = np.zeros(msi.shape)
+    add_to_grid(image, msi, np.arange(msi.n), msi.tic())
     return image
 
 
-def tic_is_meaningful(imzml: Imzml) -> bool:
+def tic_is_meaningful(msi: MsiFile) -> bool:
     """Tells whether spectra have the 20 points below which a total is no measure of size."""
-    return not is_discrete(imzml)
+    return not is_discrete(msi)
 
 
 def normalize(

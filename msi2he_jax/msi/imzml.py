@@ -8,6 +8,8 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,46 +23,14 @@ from msi2he_jax.msi import (
     imzml_index,
     imzml_values,
 )
+from msi2he_jax.msi.block import BLOCK_POINTS, Block, packed_blocks
 from msi2he_jax.msi.imzml_arrays import ArrayTable
 from msi2he_jax.msi.mapped_file import MappedFile
 
-_BLOCK_POINTS = 1 << 15
 _PROBED_SPECTRA, _PROBED_POINTS = 16, 1 << 20
 _MOBILITY = re.compile("mobility|drift time")
 DUPLICATES = ("refuse", "first", "sum")
 INDEX_CACHES = imzml_cache.CHOICES
-
-
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """Consecutive spectra, end to end.
-
-    Attributes:
-        indices: int64 [n], numbers of the spectra.
-        mz: float64 [P], all their m/z; [P / n] where `shared`.
-        intensity: float64 [P], all their intensities.
-        starts: int64 [n + 1], spectrum i is `intensity[starts[i] : starts[i + 1]]`.
-        shared: Whether all spectra have the one m/z array given.
-    """
-
-    indices: np.ndarray
-    mz: np.ndarray
-    intensity: np.ndarray
-    starts: np.ndarray
-    shared: bool
-
-    def spectra(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (m/z float64 [P], intensity float64 [P]) of each spectrum."""
-        for start, stop in zip(self.starts[:-1], self.starts[1:], strict=True):
-            yield (self.mz if self.shared else self.mz[start:stop]), self.intensity[start:stop]
-
-    def per_spectrum(self, values: np.ndarray) -> np.ndarray:
-        """Sums `values` [P] over the points of each spectrum, float64 [n]."""
-        sums = np.zeros(len(self.indices))
-        filled = np.diff(self.starts) > 0
-        if filled.any():
-            sums[filled] = np.add.reduceat(values, self.starts[:-1][filled])
-        return sums
 
 
 class Imzml:
@@ -69,6 +39,8 @@ class Imzml:
     Attributes:
         path: The .imzML file.
         ibd_path: The .ibd file.
+        files: Both of them.
+        bytes: Size of the .ibd.
         n: Number of spectra that are used.
         coordinates: int64 [n, 2], (row, column), 0-based from the least position in the file.
         origin_px: (x, y), the least position in the file's own count.
@@ -82,6 +54,9 @@ class Imzml:
         pixel_size_um: (y, x), or None where the file does not say.
         uuid: The XML's UUID, "" where absent.
         points: int64 [n], number of points of each spectrum.
+        stored: How many spectra the file holds, those that are not used included.
+        numbers: int64 [n], 0-based place in the file of each spectrum that is used.
+        by_mobility: Whether points lie in order of ion mobility in the file.
         warnings: What is odd but does not stop the file from being read.
         checksum_recorded: When an earlier run found the .ibd to agree with its checksum, if
             `verify_checksum` relied on that; else None.
@@ -104,6 +79,7 @@ class Imzml:
         chosen, odd_levels = imzml_index.one_level(xml, self.path)
         coordinates, origin, warnings = imzml_grid.grid(xml, chosen, self.path, duplicates)
         self._file = self._map()
+        self.files, self.bytes = (self.path, self.ibd_path), len(self._file)
         head = self._file.data[:16]
         self.uuid, warning = imzml_index.check_uuid(xml, self.path, head, allow_uuid_mismatch)
         self._open_arrays(xml, first_byte=0 if warning else 16)
@@ -147,8 +123,9 @@ class Imzml:
             flat = coordinates[:, 0] * self.shape[1] + coordinates[:, 1]
             first = np.sort(np.unique(flat, return_index=True)[1])
             chosen, coordinates = chosen[first], coordinates[first]
-        self._chosen, self.coordinates = chosen, coordinates
+        self.numbers, self.coordinates = chosen, coordinates
         self.points, self.n = self._mz.length[chosen], len(chosen)
+        self.stored = len(self._mz.length)
         self.mask = np.zeros(self.shape, bool)
         self.mask[tuple(self.coordinates.T)] = True
         self._shared_mz: np.ndarray | None = None
@@ -157,7 +134,7 @@ class Imzml:
     def _probe(self, xml) -> None:
         """Looks at a few spectra, and so at what the file cannot state rightly by itself."""
         names = [name for name in xml.other_names if _MOBILITY.search(name)]
-        self._by_mobility = bool(names)
+        self.by_mobility = bool(names)
         spectra = self._probed()
         mz = [mz for mz, _ in spectra]
         counts = [intensity for _, intensity in spectra]
@@ -187,10 +164,10 @@ class Imzml:
             return []
         count = int(np.clip(_PROBED_POINTS // self.points.max(), 1, _PROBED_SPECTRA))
         spectra = filled[np.linspace(0, len(filled) - 1, min(count, len(filled))).astype(int)]
-        forms = self._mz.format[self._chosen[spectra]]
+        forms = self._mz.format[self.numbers[spectra]]
         found = []
         for index in spectra[forms == forms[0]]:
-            i = int(self._chosen[index])
+            i = int(self.numbers[index])
             with contextlib.suppress(InputError):  # Damage is named when the spectrum is read.
                 arrays = (self._array(each, i, index) for each in (self._mz, self._intensity))
                 found.append(tuple(arrays))
@@ -207,6 +184,19 @@ class Imzml:
                 ", ".join(f"{name} {kind}{' (zlib)' * zlib}" for name, kind, zlib in types)
             )
         return forms
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what the file says of itself, as JSON; `doctor` prints it in this order."""
+        return {
+            "mode": self.storage,
+            "spectrum_type": self.spectrum_type,
+            "polarity": self.polarity,
+            "pixel_size_um": self.pixel_size_um and list(self.pixel_size_um),
+            "uuid": self.uuid or None,
+            "ibd": self.ibd_path.name,
+            "ibd_bytes": self.bytes,
+            "number_types": self.number_types,
+        }
 
     # Reading -------------------------------------------------------------------------------------
 
@@ -241,7 +231,7 @@ class Imzml:
             mz = self.shared_mz()
         else:
             mz = self._checked(self._mz, indices, starts, "m/z")
-            if self._by_mobility and not imzml_values.is_sorted(mz, starts):
+            if self.by_mobility and not imzml_values.is_sorted(mz, starts):
                 order = imzml_values.order_by_mz(mz, starts)
                 mz, intensity = mz[order], intensity[order]
             self._check_sorted(mz, indices, starts)
@@ -258,21 +248,10 @@ class Imzml:
         return self._shared_mz
 
     def packed(
-        self, indices: np.ndarray | None = None, points: int = _BLOCK_POINTS
+        self, indices: np.ndarray | None = None, points: int = BLOCK_POINTS
     ) -> Iterator[Block]:
         """Yields the spectra `indices` (all by default) in blocks of about `points` points."""
-        indices = np.arange(self.n) if indices is None else np.asarray(indices, np.int64)
-        if not len(indices):
-            return
-        number = np.cumsum(self.points[indices]) // points
-        for part in np.split(indices, np.flatnonzero(np.diff(number)) + 1):
-            yield self.block(part)
-
-    def blocks(self, size: int) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-        """Yields lists of at most `size` spectra (m/z float64 [P], intensity float32 [P])."""
-        for start in range(0, self.n, size):
-            block = self.block(np.arange(start, min(start + size, self.n)))
-            yield [(mz, intensity.astype(np.float32)) for mz, intensity in block.spectra()]
+        return packed_blocks(self, indices, points)
 
     def tic(self) -> np.ndarray:
         """Returns each spectrum's total ion count over all its points, float64 [n]."""
@@ -320,7 +299,7 @@ class Imzml:
 
     def _checked(self, table: ArrayTable, indices, starts, name: str) -> np.ndarray:
         """Reads arrays end to end as float64 [P]."""
-        pairs = zip(self._chosen[indices], indices, strict=True)
+        pairs = zip(self.numbers[indices], indices, strict=True)
         views = [self._array(table, int(i), int(index)) for i, index in pairs]
         values = np.concatenate(views, dtype=np.float64) if views else np.zeros(0)
         where = lambda i: self.where(int(indices[i]))  # noqa: E731
@@ -360,7 +339,16 @@ class Imzml:
         """Names a spectrum by its number and its position, both as in the file."""
         row, column = self.coordinates[index]
         x, y = column + self.origin_px[0], row + self.origin_px[1]
-        return f"spectrum {int(self._chosen[index]) + 1} (x {x}, y {y})"
+        return f"spectrum {int(self.numbers[index]) + 1} (x {x}, y {y})"
+
+
+def imzml_files(path: str | os.PathLike) -> tuple[Path, Path]:
+    """Returns the .imzML file and the .ibd file beside it, without opening them.
+
+    Raises:
+        InputError: there is no .ibd.
+    """
+    return Path(path), imzml_index.find_ibd(Path(path))
 
 
 def open_imzml(

@@ -7,14 +7,15 @@ from collections.abc import Callable
 import numpy as np
 
 from msi2he_jax.errors import InputError
-from msi2he_jax.msi.imzml import Block, Imzml
+from msi2he_jax.msi.block import Block
+from msi2he_jax.msi.open_msi import MsiFile
 
 KINDS = ("none", "tic", "rms", "median", "reference")
 FLOOR = 0.05
 
 
 def spectrum_sizes(
-    imzml: Imzml,
+    msi: MsiFile,
     kind: str,
     *,
     reference_mz: float | None = None,
@@ -24,7 +25,7 @@ def spectrum_sizes(
     """Measures how large each spectrum is, over all its points.
 
     Args:
-        imzml: An open file.
+        msi: An open file.
         kind: "none": 1; "tic": sum of the intensities; "rms": root of their mean square; "median":
             median of those that are not zero; "reference": sum of those near one m/z.
         reference_mz: m/z of the reference ion, for "reference".
@@ -46,15 +47,15 @@ def spectrum_sizes(
     if kind not in KINDS:
         raise InputError("normalization", "kind", f"is {kind!r}", f"one of {', '.join(KINDS)}")
     if kind == "none":
-        return np.ones(imzml.n if indices is None else len(indices))
+        return np.ones(msi.n if indices is None else len(indices))
     if kind == "tic" and indices is None:
-        return imzml.tic()
+        return msi.tic()
     measure = _MEASURES.get(kind) or _reference(reference_mz, reference_ppm)
-    sizes = [np.zeros(0), *(measure(block) for block in imzml.packed(indices))]
+    sizes = [np.zeros(0), *(measure(block) for block in msi.packed(indices))]
     sizes = np.concatenate(sizes)
-    if kind == "reference" and len(sizes) == imzml.n and not sizes.any():
+    if kind == "reference" and len(sizes) == msi.n and not sizes.any():
         why = f"no spectrum has signal within {reference_ppm:g} ppm of m/z {reference_mz:g}"
-        raise InputError(imzml.path, "normalization", why, "name another ion: --reference_mz")
+        raise InputError(msi.path, "normalization", why, "name another ion: --reference_mz")
     return sizes
 
 

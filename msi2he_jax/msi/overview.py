@@ -16,7 +16,7 @@ from msi2he_jax.msi.axes import (
     scatter_bins,
 )
 from msi2he_jax.msi.images import ion_images, normalize, tic_image, tic_is_meaningful
-from msi2he_jax.msi.imzml import Imzml
+from msi2he_jax.msi.open_msi import MsiFile
 from msi2he_jax.msi.peaks import Peaks, pick_peaks
 from msi2he_jax.msi.spectra import summed_spectrum
 
@@ -25,11 +25,11 @@ BINS_PER_WINDOW = 3.0
 _SCATTERS_PER_WINDOW = 2.5  # Of a normal distribution 99 % lie within.
 
 
-def named_ion_images(imzml: Imzml, mz: Sequence[float], ion_ppm: float | None = None) -> np.ndarray:
+def named_ion_images(msi: MsiFile, mz: Sequence[float], ion_ppm: float | None = None) -> np.ndarray:
     """Reads the images of named ions in one pass.
 
     Args:
-        imzml: An open file.
+        msi: An open file.
         mz: K ions.
         ion_ppm: Half width of the window, ppm; None takes 2.5 times the scatter of an ion's m/z in
             centroid spectra, else three bins of the file's own axis.
@@ -40,69 +40,69 @@ def named_ion_images(imzml: Imzml, mz: Sequence[float], ion_ppm: float | None = 
     Raises:
         InputError: an ion outside the file's range, or without any signal.
     """
-    axis = own_axis(imzml)
+    axis = own_axis(msi)
     for value in mz:
         if not axis.mz[0] <= value <= axis.mz[-1]:
             why = f"m/z {value:g} is outside the file's {axis.mz[0]:.4f} to {axis.mz[-1]:.4f}"
-            raise InputError(imzml.path, "--ions", why)
-    ppm = float(ion_ppm or _half_window_ppm(imzml, axis))
+            raise InputError(msi.path, "--ions", why)
+    ppm = float(ion_ppm or _half_window_ppm(msi, axis))
     order = np.argsort(mz)
     ions = np.asarray(mz, np.float64)[order]
-    images = ion_images(imzml, Peaks(ions, ions, ions, np.ones(len(ions))), axis, window=ppm)
+    images = ion_images(msi, Peaks(ions, ions, ions, np.ones(len(ions))), axis, window=ppm)
     for k, value in enumerate(ions):
         if not images[..., k].any():
             why = f"no signal within {ppm:.3g} ppm of m/z {value:g}"
-            raise InputError(imzml.path, "--ions", why, "widen --ion_ppm or name another ion")
+            raise InputError(msi.path, "--ions", why, "widen --ion_ppm or name another ion")
     return images[..., np.argsort(order)]
 
 
-def _half_window_ppm(imzml: Imzml, axis: MassAxis) -> float:
-    scatter = ion_scatter_ppm(imzml)
+def _half_window_ppm(msi: MsiFile, axis: MassAxis) -> float:
+    scatter = ion_scatter_ppm(msi)
     return BINS_PER_WINDOW * axis.step if scatter is None else _SCATTERS_PER_WINDOW * scatter
 
 
-def own_axis(imzml: Imzml) -> MassAxis:
+def own_axis(msi: MsiFile) -> MassAxis:
     """Returns a mass axis over a file's range, as fine as its points lie or its ions scatter.
 
     Args:
-        imzml: An open file.
+        msi: An open file.
     """
-    low, high = imzml.mz_range
-    return mass_axis("ppm", mz_min=low, mz_max=high, step=estimate_axis_step_ppm(imzml))
+    low, high = msi.mz_range
+    return mass_axis("ppm", mz_min=low, mz_max=high, step=estimate_axis_step_ppm(msi))
 
 
-def strong_ions(imzml: Imzml, *, count: int = STRONG_IONS) -> np.ndarray:
+def strong_ions(msi: MsiFile, *, count: int = STRONG_IONS) -> np.ndarray:
     """Finds the strongest ions of a centroid file's sampled spectra, to compare files by.
 
     Args:
-        imzml: An open file.
+        msi: An open file.
         count: Most ions.
 
     Returns:
         m/z, float64 [K], increasing; none where the m/z of ions do not scatter.
     """
-    scatter = ion_scatter_ppm(imzml)
+    scatter = ion_scatter_ppm(msi)
     if scatter is None:
         return np.zeros(0)
-    axis, sampled = own_axis(imzml), sample_indices(imzml)
-    spectrum = summed_spectrum(imzml, axis, method="sum", pixels=sampled)
+    axis, sampled = own_axis(msi), sample_indices(msi)
+    spectrum = summed_spectrum(msi, axis, method="sum", pixels=sampled)
     return pick_peaks(axis, spectrum, count=count, smooth_bins=scatter_bins(axis, scatter)).mz
 
 
-def own_peak_images(imzml: Imzml, *, count: int = OWN_PEAKS) -> tuple[np.ndarray, np.ndarray]:
+def own_peak_images(msi: MsiFile, *, count: int = OWN_PEAKS) -> tuple[np.ndarray, np.ndarray]:
     """Reads the strongest peaks of a file, per total ion count where that means something.
 
     Args:
-        imzml: An open file.
+        msi: An open file.
         count: Peaks.
 
     Returns:
         `[H, W, K]` float32 and their m/z `[K]` float64, increasing.
     """
-    axis = own_axis(imzml)
-    smooth = scatter_bins(axis, ion_scatter_ppm(imzml))
-    peaks = pick_peaks(axis, summed_spectrum(imzml, axis), count=count, smooth_bins=smooth)
-    kind = "tic" if tic_is_meaningful(imzml) else "none"
-    images = normalize(ion_images(imzml, peaks, axis), tic_image(imzml), imzml.mask, kind)
+    axis = own_axis(msi)
+    smooth = scatter_bins(axis, ion_scatter_ppm(msi))
+    peaks = pick_peaks(axis, summed_spectrum(msi, axis), count=count, smooth_bins=smooth)
+    kind = "tic" if tic_is_meaningful(msi) else "none"
+    images = normalize(ion_images(msi, peaks, axis), tic_image(msi), msi.mask, kind)
     order = np.argsort(peaks.mz)
     return images[..., order], peaks.mz[order]

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from msi2he_jax.msi.imzml import Imzml
+from msi2he_jax.msi.open_msi import MsiFile
 
 RANGE_BYTES = 2_000_000_000
 
@@ -30,7 +30,7 @@ def range_bounds(spectra: int, ibd_bytes: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(cuts))
 
 
-def spectrum_ranges(imzml: Imzml) -> list[np.ndarray]:
+def spectrum_ranges(msi: MsiFile) -> list[np.ndarray]:
     """Returns the numbers of the spectra in each range of an open file, int64 [n] each."""
-    bounds = range_bounds(imzml.n, imzml.ibd_path.stat().st_size)
+    bounds = range_bounds(msi.n, msi.bytes)
     return [np.arange(first, stop) for first, stop in bounds]

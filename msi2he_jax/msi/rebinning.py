@@ -11,7 +11,7 @@ import numpy as np
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.axes import MassAxis
-from msi2he_jax.msi.imzml import Block
+from msi2he_jax.msi.block import Block
 
 METHODS = ("linear", "sum")
 _CHUNK = 1024

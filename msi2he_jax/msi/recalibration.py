@@ -9,7 +9,7 @@ from scipy import ndimage, stats
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.axes import MassAxis, mass_axis, relative_spacing_ppm, sample_indices
-from msi2he_jax.msi.imzml import Imzml
+from msi2he_jax.msi.open_msi import MsiFile
 from msi2he_jax.msi.peaks import Peaks, pick_peaks
 from msi2he_jax.msi.spectra import rebin_method, summed_spectrum
 
@@ -98,12 +98,12 @@ def estimate_shift_ppm(
 
 
 def section_shift(
-    imzml: Imzml, reference_mz: np.ndarray, *, max_ppm: float, trusted: bool = False
+    msi: MsiFile, reference_mz: np.ndarray, *, max_ppm: float, trusted: bool = False
 ) -> Shift:
     """Estimates the shift of a section from up to 2000 of its spectra, spread over it.
 
     Args:
-        imzml: An open file.
+        msi: An open file.
         reference_mz: float64 [R], lock masses, or `reference_peaks` of the cohort.
         max_ppm: Largest shift that is looked for, ppm.
         trusted: Whether the references are lock masses, as for `estimate_shift_ppm`.
@@ -116,7 +116,7 @@ def section_shift(
     """
     reference = _checked((), (), reference_mz, max_ppm)[2]
     axis = shift_axis(reference[0], reference[-1], max_ppm)
-    spectrum = smooth_spectrum(imzml, axis)
+    spectrum = smooth_spectrum(msi, axis)
     return spectrum_shift(axis, spectrum, reference, max_ppm=max_ppm, trusted=trusted)
 
 
@@ -132,7 +132,7 @@ def shift_axis(mz_min: float, mz_max: float, max_ppm: float) -> MassAxis:
     return mass_axis("ppm", mz_min=mz_min * (1 - reach), mz_max=mz_max * (1 + reach), step=step)
 
 
-def smooth_spectrum(imzml: Imzml, axis: MassAxis) -> np.ndarray:
+def smooth_spectrum(msi: MsiFile, axis: MassAxis) -> np.ndarray:
     """Sums up to 2000 spectra of a file, each point as a Gaussian, so that no bins show.
 
     A Gaussian is as wide as profile points usually lie apart, for centroids two bins; so both show
@@ -140,17 +140,17 @@ def smooth_spectrum(imzml: Imzml, axis: MassAxis) -> np.ndarray:
 
     Args:
         axis: M bins, from `shift_axis`.
-        imzml: An open file.
+        msi: An open file.
 
     Returns:
         float64 [M] with a total of about 1, so that sections count alike when they are added; all
         0 where there is no signal.
     """
-    chosen = sample_indices(imzml, _SAMPLED_SPECTRA)
-    spectrum = summed_spectrum(imzml, axis, method="sum", pixels=chosen)
+    chosen = sample_indices(msi, _SAMPLED_SPECTRA)
+    spectrum = summed_spectrum(msi, axis, method="sum", pixels=chosen)
     bins = 2.0
-    if rebin_method(imzml) == "linear":
-        bins = max(bins, float(np.median(relative_spacing_ppm(imzml))) / axis.step)
+    if rebin_method(msi) == "linear":
+        bins = max(bins, float(np.median(relative_spacing_ppm(msi))) / axis.step)
     spectrum = ndimage.gaussian_filter1d(spectrum, bins, mode="constant")
     return spectrum / (spectrum.sum() or 1.0)
 

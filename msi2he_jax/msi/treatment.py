@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from scipy import ndimage, signal
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi.axes import estimate_gap_tol_da
-from msi2he_jax.msi.imzml import Block, Imzml
+from msi2he_jax.msi.block import BLOCK_POINTS, Block, packed_blocks
+from msi2he_jax.msi.open_msi import MsiFile
 from msi2he_jax.msi.spectra import is_discrete, rebin_method
 
 SMOOTHINGS = ("none", "savgol", "gaussian")
@@ -77,11 +80,11 @@ def _check_points(name: str, value: int, least: int) -> None:
         raise InputError("treatment", name, f"is {value!r}", hint)
 
 
-def treat(imzml: Imzml, treatment: Treatment) -> Imzml:
+def treat(msi: MsiFile, treatment: Treatment) -> MsiFile:
     """Returns a view of a file whose spectra are treated whenever they are read.
 
     Args:
-        imzml: An open file; it is left as it is.
+        msi: An open file; it is left as it is.
         treatment: What to do.
 
     Returns:
@@ -96,17 +99,17 @@ def treat(imzml: Imzml, treatment: Treatment) -> Imzml:
         median_filter; pybaselines' snip (Ryan et al. 1988; Morhac and Matousek 2008).
     """
     if treatment.shift_ppm == 0 and not treatment.filters:
-        return imzml
-    if treatment.filters and rebin_method(imzml) != "linear":
+        return msi
+    if treatment.filters and rebin_method(msi) != "linear":
         name = "smoothing" if treatment.smoothing != "none" else "baseline"
-        kind = "single channels" if is_discrete(imzml) else "centroid spectra"
-        if imzml.spectrum_type is None and not is_discrete(imzml):
+        kind = "single channels" if is_discrete(msi) else "centroid spectra"
+        if msi.spectrum_type is None and not is_discrete(msi):
             kind = "spectra that are not known to be profiles"
         hint = "--smoothing=none --baseline=none"
-        raise InputError(imzml.path, name, f"needs profile spectra, the file holds {kind}", hint)
+        raise InputError(msi.path, name, f"needs profile spectra, the file holds {kind}", hint)
     if treatment.baseline == "snip":
         _pybaselines()
-    return TreatedImzml(imzml, treatment)
+    return TreatedMsi(msi, treatment)
 
 
 def _pybaselines():
@@ -118,21 +121,47 @@ def _pybaselines():
         raise InputError("treatment", "baseline", "snip needs pybaselines", hint) from error
 
 
-class TreatedImzml(Imzml):
-    """An open file seen through a treatment; see `Imzml` for its attributes."""
+class TreatedMsi:
+    """An open file seen through a treatment; see `MsiFile` for its attributes."""
 
-    def __init__(self, source: Imzml, treatment: Treatment):
+    def __init__(self, source: MsiFile, treatment: Treatment):
         self._source, self.treatment = source, treatment
         self._factor = 1.0 + treatment.shift_ppm * 1e-6
         self._gap_tol_da = estimate_gap_tol_da(source) if treatment.filters else np.inf
+        self.path, self.files, self.bytes = source.path, source.files, source.bytes
+        self.n, self.points, self.shares_mz = source.n, source.points, source.shares_mz
+        self.coordinates, self.origin_px = source.coordinates, source.origin_px
+        self.shape, self.mask = source.shape, source.mask
+        self.pixel_size_um, self.polarity = source.pixel_size_um, source.polarity
+        self.spectrum_type, self.uuid = source.spectrum_type, source.uuid
+        self.warnings = source.warnings
 
-    def __getattr__(self, name: str):
-        if name == "_source":  # Not there yet, as in a copy that is being made.
-            raise AttributeError(name)
-        return getattr(self._source, name)
+    @property
+    def checksum_recorded(self) -> str | None:
+        """When an earlier run found the checksum to agree; see `MsiFile`."""
+        return self._source.checksum_recorded
+
+    def verify_checksum(self, *, recheck: bool = False) -> str | None:
+        """Compares the file with its checksum; see `MsiFile.verify_checksum`."""
+        return self._source.verify_checksum(recheck=recheck)
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what the untreated file says of itself."""
+        return self._source.describe()
+
+    def packed(
+        self, indices: np.ndarray | None = None, points: int = BLOCK_POINTS
+    ) -> Iterator[Block]:
+        """Yields treated spectra in blocks of about `points` points; see `packed_blocks`."""
+        return packed_blocks(self, indices, points)
+
+    def spectrum(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Reads one treated spectrum: m/z float64 [P], intensity float32 [P]."""
+        block = self.block(np.array([index]))
+        return block.mz, block.intensity.astype(np.float32)
 
     def block(self, indices: np.ndarray) -> Block:
-        """Reads several spectra at once, checked and treated; see `Imzml.block`.
+        """Reads several spectra at once, checked and treated; see `MsiFile.block`.
 
         Args:
             indices: int64 [n], numbers of spectra.

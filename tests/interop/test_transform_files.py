@@ -13,6 +13,7 @@ from msi2he_jax.errors import InputError
 from msi2he_jax.interop import transform_files as mover
 from msi2he_jax.interop.ome_tiff import read_ome_tiff, write_ome_tiff
 from msi2he_jax.interop.transform_files import ApplyOptions
+from msi2he_jax.interop.write_image import image_writer
 from msi2he_jax.registration import transforms
 from msi2he_jax.registration.export import TransformRecord, write_transform
 from msi2he_jax.registration.fields import Frame
@@ -169,7 +170,7 @@ def test_what_is_not_known_is_asked_for(tmp_path):
     with pytest.raises(InputError, match="choose a larger one"):
         mover.plan_image(WHOLE, picture, ApplyOptions("msi", out_um_per_px=1e-3))
     with pytest.raises(InputError, match=r"must end in \.ome\.tif"):
-        mover.check_written("a.jpg")
+        image_writer("a.jpg")
     write_ome_tiff(
         tmp_path / "a.ome.tif", np.zeros((4, 4, 2), np.float32), um_per_px=5, channel_names="ab"
     )

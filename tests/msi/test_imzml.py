@@ -83,16 +83,6 @@ def test_every_number_type(pair, mz_type, intensity_type, packed):
         np.testing.assert_array_equal(file.spectrum(i)[1], intensity)
 
 
-def test_blocks_equal_spectra(pair):
-    file = open_imzml(pair().path)
-    spectra = [each for block in file.blocks(4) for each in block]
-    assert [len(block) for block in file.blocks(4)] == [4, 2]
-    for i, (mz, intensity) in enumerate(spectra):
-        np.testing.assert_array_equal(mz, file.spectrum(i)[0])
-        np.testing.assert_array_equal(intensity, file.spectrum(i)[1])
-        assert intensity.dtype == np.float32
-
-
 def test_packed_blocks_cover_every_chosen_spectrum(pair):
     file = open_imzml(pair().path)
     blocks = list(file.packed(np.array([5, 0, 2]), points=31))

@@ -10,6 +10,7 @@ from msi2he_jax.msi import imzml_values, imzml_xml
 from msi2he_jax.msi.images import tic_image
 from msi2he_jax.msi.imzml import open_imzml
 from msi2he_jax.msi.imzml_cache import cached_index
+from msi2he_jax.msi.imzml_cross_check import compare_with_pyimzml
 
 LEVEL = '<cvParam accession="MS:1000511" name="ms level" value="{}"/>'
 TERMS = {
@@ -207,8 +208,8 @@ def with_third(written, values, name):
         size = len(values[i])
         parts[i] = parts[i].replace('<binaryDataArrayList count="2">', "<binaryDataArrayList>")
         parts[i] += (
-            f'<binaryDataArray><cvParam accession="{code}" name="{name}"/>'
-            '<cvParam accession="MS:1000523" name="64-bit float"/>'
+            f'<binaryDataArray><cvParam accession="{code}" name="{name}" value=""/>'
+            '<cvParam accession="MS:1000523" name="64-bit float" value=""/>'
             f'<cvParam accession="IMS:1000102" name="external offset" value="{len(raw)}"/>'
             f'<cvParam accession="IMS:1000103" name="external array length" value="{size}"/>'
             f'<cvParam accession="IMS:1000104" name="external encoded length" value="{8 * size}"/>'
@@ -269,6 +270,10 @@ def test_points_in_order_of_mobility_are_sorted(pair, shared):
         min(mz[0] for mz, _ in spectra),
         max(mz[-1] for mz, _ in spectra),
     )
+    written.edit("<run>", "<instrumentConfigurationList></instrumentConfigurationList><run>")
+    reference = '<binaryDataArray><referenceableParamGroupRef ref="third"/><cvParam'
+    written.edit("<binaryDataArray><cvParam", reference)  # Without one, pyimzML does not read on.
+    compare_with_pyimzml(file)
 
 
 def test_profiles_in_order_of_mobility_are_refused(pair):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from msi2he_jax.errors import InputError
 from msi2he_jax.msi import spectra
-from msi2he_jax.msi.imzml import Block, Imzml, open_imzml
+from msi2he_jax.msi.block import Block, packed_blocks
+from msi2he_jax.msi.imzml import open_imzml
 from msi2he_jax.msi.rebinning import LinearSum
 
 
@@ -138,7 +139,7 @@ def test_summed_spectrum_equals_the_loop(pair, shared, method, weight):
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-11 * expected.max())
 
 
-class InMemory(Imzml):
+class InMemory:
     """Spectra that lie in no file, for many cases quickly."""
 
     def __init__(self, parts, spectrum_type, shares_mz):
@@ -148,6 +149,9 @@ class InMemory(Imzml):
 
     def shared_mz(self):
         return self.parts[0][0]
+
+    def packed(self, indices=None):
+        return packed_blocks(self, indices)
 
     def block(self, indices):
         whole = packed([self.parts[i] for i in indices])
