@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from benchmarks.ablation_rows import OPTIONS, Form
+from benchmarks.ablation_rows import OPTIONS, REMOVED, Form
 from benchmarks.harness import RESULTS, environment
 from benchmarks.report import replace_between
 from msi2he_jax.io_safety import atomic_file, read_json
@@ -176,7 +176,7 @@ def option_table(record: dict) -> str:
 
 
 def _place(difference: dict) -> tuple[int, bool]:
-    return list(OPTIONS).index(_option_of(difference)), _misaligned(difference)
+    return [*OPTIONS, *REMOVED].index(_option_of(difference)), _misaligned(difference)
 
 
 def _misaligned(difference: dict) -> bool:

@@ -11,7 +11,7 @@ from msi2he_jax import export
 from msi2he_jax.inference import load_model
 from msi2he_jax.interop.bundle_reading import read_bundle
 from msi2he_jax.interop.torch_checkpoint import begin_from
-from msi2he_jax.training import checkpoint, preparation
+from msi2he_jax.training import checkpoint, methods
 from msi2he_jax.training.state import build_graphs, create_train_state
 
 CHANNELS = 3
@@ -31,7 +31,7 @@ def run_dir(tmp_path_factory, make_provenance):
     config = _config()
     (run_dir / "config.json").write_text(json.dumps(config.to_dict()))
     (run_dir / "provenance.json").write_text(json.dumps(make_provenance(CHANNELS)))
-    state = create_train_state(config, *preparation.build_optimizers(config, 1))
+    state = create_train_state(config, *methods.build_optimizers(config, 1))
     with checkpoint.managers(run_dir) as managers:
         checkpoint.save(managers["best"], state, {}, for_inference=True)
         checkpoint.save(managers["latest"], state, {})
@@ -61,7 +61,7 @@ def test_torch_weights_come_back(run_dir, tmp_path, capsys):
     config = _config()
     saved = checkpoint.read_newest(run_dir / "checkpoints" / "latest")[0]
     config.seed = 9
-    fresh = create_train_state(config, *preparation.build_optimizers(config, 1))
+    fresh = create_train_state(config, *methods.build_optimizers(config, 1))
     begun = begin_from(fresh, build_graphs(config), config, source=tmp_path / "pth")
     for part in ("generator", "discriminator"):
         for section in ("params", "stats"):

@@ -165,11 +165,18 @@ def test_an_option_is_judged_as_on_minus_off_whichever_row_has_it():
     assert len(form.rows) == 2 * (1 + len(OPTIONS)) and len(form.compared) == 2 * len(OPTIONS)
     base = "pix2pix recommended"
     # Better with the one that is on, and better, too, without the one that is on already.
-    shifts = {base: 0.0, f"{base}, with DiffAugment": 0.1, f"{base}, without pyramid L1": 0.1}
+    shifts = {
+        base: 0.0,
+        f"{base}, with elastic augmentation": 0.1,
+        f"{base}, without pyramid L1": 0.1,
+    }
     runs = [_run(name, f, f, shift) for name, shift in shifts.items() for f in range(4)]
     lines = ablation_page.option_table(ablation_page.record(form, runs)).splitlines()[2:]
     cells = [line.strip("| ").split(" | ") for line in lines]
-    assert [row[:2] for row in cells] == [["DiffAugment", "aligned"], ["pyramid L1", "aligned"]]
+    assert [row[:2] for row in cells] == [
+        ["elastic augmentation", "aligned"],
+        ["pyramid L1", "aligned"],
+    ]
     assert cells[0][2].startswith("**better** +0.100") and cells[0][3].startswith("**worse** +0.10")
     assert cells[1][2].startswith("**worse** -0.100") and cells[1][3].startswith("**better** -0.10")
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from msi2he_jax.training import checkpoint, evaluation, loop, preparation, state
+from msi2he_jax.training import checkpoint, evaluation, loop, methods, preparation, state
 from tests.training.conftest import CHANNELS, tiny_arrays
 
 
@@ -62,9 +62,8 @@ def test_a_split_on_the_host_scores_as_one_on_the_device(config):
     config.model.update({"in_channels": CHANNELS, "name": "unet_pix2pix", "depth": 6})
     config.test.dropout_at_test = True
     held = tiny_arrays(5, 0).device_dict()
-    graphs = state.build_graphs(config)
-    begin = state.create_train_state(config, *preparation.build_optimizers(config, 5))
-    evaluate = evaluation.make_evaluator(config, graphs.generator)
+    begin = methods.make_method(config).init()
+    evaluate = evaluation.make_evaluator(config)
     whole = evaluate(*state.inference_arrays(begin), held)
     parts = evaluation.in_parts(evaluate, 2)(*state.inference_arrays(begin), held)
     jax.tree.map(np.testing.assert_array_equal, parts, jax.device_get(whole))

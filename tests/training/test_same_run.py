@@ -15,7 +15,7 @@ from msi2he_jax.training import checkpoint, loop, same_run
 def trained(tmp_path_factory, make_provenance):
     """Makes a run of two steps, of which both kinds of checkpoint are there."""
     from msi2he_jax.config import default_config
-    from msi2he_jax.training import preparation
+    from msi2he_jax.training import methods
     from msi2he_jax.training.state import create_train_state
 
     folder = tmp_path_factory.mktemp("trained") / "run"
@@ -26,7 +26,7 @@ def trained(tmp_path_factory, make_provenance):
     config.discriminator.name = "none"
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
     (folder / "provenance.json").write_text(json.dumps(make_provenance(4)))
-    state = create_train_state(config, *preparation.build_optimizers(config, 1))
+    state = create_train_state(config, *methods.build_optimizers(config, 1))
     notes = {"best": 0.5, "stale": 0, "spent_s": {"train": 1.0}, "config": config.to_dict()}
     notes["provenance"] = same_run.provenance_digest(folder)
     with checkpoint.managers(folder) as managers:
