@@ -146,7 +146,12 @@ def clear() -> None:
 
 
 def duration(seconds: float) -> str:
-    """Returns a time in words, as exact as a forecast is: `40 s`, `4 min`, `2.5 h`, `3 d`."""
+    """Returns a time in words, as exact as a forecast is: `40 s`, `4 min`, `2.5 h`, `3 d`.
+
+    Example:
+        >>> duration(40), duration(250), duration(9000)
+        ('40 s', '4 min', '2.5 h')
+    """
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     if seconds < 90 * 60:

@@ -15,7 +15,12 @@ _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true o
 
 
 def nearest_key(name: str) -> str:
-    """Returns a hint naming the known key spelt most like `name`, such as `train.steps`."""
+    """Returns a hint naming the known key spelt most like `name`, such as `train.steps`.
+
+    Example:
+        >>> nearest_key("train.step")
+        'did you mean train.steps?'
+    """
     known = list(_leaves(default_config()))
     last = {key.rpartition(".")[2]: key for key in known}
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
@@ -41,7 +46,12 @@ def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[str]:
 
 
 def value(config: ConfigDict, name: str) -> Any:
-    """Returns the value of the key `name`, such as `train.steps`."""
+    """Returns the value of the key `name`, such as `train.steps`.
+
+    Example:
+        >>> value(default_config(), "loss.lambda_l1")
+        100.0
+    """
     found: Any = config
     for word in name.split("."):
         found = found[word]
@@ -53,6 +63,10 @@ def key_type(config: ConfigDict, name: str) -> type:
 
     Raises:
         InputError: there is no such key, or it is a section; the nearest name is in the hint.
+
+    Example:
+        >>> key_type(default_config(), "train.steps")
+        <class 'int'>
     """
     value: Any = config
     for word in name.split("."):

@@ -30,6 +30,10 @@ def load_config(source: str | os.PathLike) -> ConfigDict:
     Raises:
         InputError: no such file or name, no `get_config`, not JSON, an unknown key or a value of
             the wrong type.
+
+    Example:
+        >>> load_config("pix2pix").name
+        'pix2pix'
     """
     path, variant = _split_variant(os.fspath(source))
     path = find_config(path)
@@ -121,6 +125,10 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], list[tuple[str, st
 
     Returns:
         The other words, and (key, value) pairs in the order given.
+
+    Example:
+        >>> split_overrides(["--config=unet", "--config.train.steps=5"])
+        (['--config=unet'], [('train.steps', '5')])
     """
     rest, overrides, words = [], [], list(words)
     while words:

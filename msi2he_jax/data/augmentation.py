@@ -113,7 +113,12 @@ def _keys_kernel(distance: jax.Array) -> jax.Array:
 
 
 def enlarged_sides(sides: tuple[int, int], part: float) -> tuple[int, int]:
-    """Returns rows and columns, px, of an image of `sides` px enlarged by `part`."""
+    """Returns rows and columns, px, of an image of `sides` px enlarged by `part`.
+
+    Example:
+        >>> enlarged_sides((256, 256), 30 / 256)
+        (286, 286)
+    """
     rows, columns = (round(side * (1.0 + part)) for side in sides)
     return rows, columns
 

@@ -40,6 +40,10 @@ def alike_key(name: str) -> str:
 
     Beyond `name_key`, accents do not count, nor zeros at the start of a number within the name, nor
     separators but for those between two digits: 1-11 and 11-1 are not alike.
+
+    Example:
+        >>> alike_key("P07") == alike_key("p-7")
+        True
     """
     apart = unicodedata.normalize("NFD", name_key(name))
     plain = "".join(c for c in apart if not unicodedata.combining(c))

@@ -136,6 +136,10 @@ def make_recipe(preset: str, **changes) -> Recipe:
 
     Raises:
         InputError: an unknown preset, or a target pixel size where the preset fits by side.
+
+    Example:
+        >>> make_recipe("recommended", peaks=30).peaks
+        30
     """
     if preset not in PRESETS:
         raise InputError("preset", "", f"is {preset!r}", f"one of {', '.join(PRESETS)}")

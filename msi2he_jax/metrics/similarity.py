@@ -78,6 +78,12 @@ def structural_similarity(im1, im2, *, data_range, mask=None, win_size=None, gau
 
     Raises:
         InputError: as `structural_similarity_map`.
+
+    Example:
+        >>> import numpy as np
+        >>> image = np.random.default_rng(0).random((1, 16, 16, 3), np.float32)
+        >>> structural_similarity(image, image, data_range=1.0).round(6).tolist()
+        [1.0]
     """
     where = "structural_similarity"
     check_images(where, 4, mask, im1=im1, im2=im2)
@@ -160,6 +166,12 @@ def psnr(im1, im2, *, data_range, mask=None):
 
     Raises:
         InputError: shapes differ, or `data_range` is not above 0.
+
+    Example:
+        >>> import numpy as np
+        >>> black = np.zeros((1, 8, 8, 3), np.float32)
+        >>> psnr(black, black + 0.1, data_range=1.0).round(3).tolist()
+        [20.0]
     """
     check_images("psnr", 4, mask, im1=im1, im2=im2)
     return _psnr(im1, im2, mask, positive("psnr", "data_range", data_range))
@@ -183,6 +195,12 @@ def mae(im1, im2, *, mask=None):
 
     Raises:
         InputError: shapes differ.
+
+    Example:
+        >>> import numpy as np
+        >>> black = np.zeros((1, 8, 8, 3), np.float32)
+        >>> mae(black, black + 0.25).tolist()
+        [0.25]
     """
     check_images("mae", 4, mask, im1=im1, im2=im2)
     return _mae(im1, im2, mask)

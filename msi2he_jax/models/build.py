@@ -293,7 +293,12 @@ def build_discriminator(
 
 
 def multiple_of(config: Any) -> int:
-    """Returns what H and W are padded to a multiple of, px, by the generator of `config`."""
+    """Returns what H and W are padded to a multiple of, px, by the generator of `config`.
+
+    Example:
+        >>> multiple_of(GeneratorConfig(name="unet_pix2pix", depth=7))
+        128
+    """
     return 2 ** generator_config(config).depth
 
 

@@ -143,6 +143,11 @@ def mass_axis(kind: str = "ppm", *, mz_min: float, mz_max: float, step: float) -
         SpectralAnalysis, InterpolationPPMRebinZeroFilling and InterpolationRebinZeroFilling, which
         stop at the last centre not above the range's end; one more is kept here, so that a channel
         at the end of the range has a bin. "tof" and "orbitrap" are its axes of those names.
+
+    Example:
+        >>> axis = mass_axis("fixed_da", mz_min=100.0, mz_max=101.0, step=0.25)
+        >>> axis.mz.round(3).tolist()
+        [100.0, 100.25, 100.5, 100.75, 101.0]
     """
     if kind not in KINDS:
         raise InputError("mass axis", "kind", f"is {kind!r}", f"one of {', '.join(KINDS)}")

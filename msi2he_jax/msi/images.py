@@ -241,6 +241,11 @@ def intensity_scale(images: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -
 
     Returns:
         float64 [K]; where that percentile is 0 the channel's maximum, where that is 0 too, 1.
+
+    Example:
+        >>> image = np.arange(1000.0).reshape(1, 1000, 1)
+        >>> intensity_scale([image], [np.ones((1, 1000), bool)]).round(1).tolist()
+        [994.0]
     """
     if not any(mask.any() for mask in masks):
         raise InputError("ion images", "mask", "holds no pixel to take a scale from")
@@ -268,6 +273,10 @@ def apply_scale(images: np.ndarray, scale: np.ndarray, transform: str = "sqrt") 
 
     Raises:
         InputError: an unknown transform, or another number of channels.
+
+    Example:
+        >>> apply_scale(np.array([[[1.0]], [[16.0]]]), [4.0]).ravel().tolist()
+        [0.5, 1.0]
     """
     if transform not in ("sqrt", "none"):
         raise InputError("ion images", "transform", f"is {transform!r}", "one of sqrt, none")

@@ -45,6 +45,12 @@ def rebin(
 
     Raises:
         InputError: an unknown method.
+
+    Example:
+        >>> from msi2he_jax.msi.axes import mass_axis
+        >>> axis = mass_axis("fixed_da", mz_min=100.0, mz_max=101.0, step=0.5)
+        >>> rebin(np.array([100.1, 100.9]), np.array([3.0, 4.0]), axis, method="sum").tolist()
+        [3.0, 0.0, 4.0]
     """
     check_method(method)
     if method == "linear":

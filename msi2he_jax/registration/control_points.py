@@ -289,6 +289,11 @@ def estimate_affine(
 
     Source: affine by normalised linear least squares; similarity by Umeyama 1991 (IEEE TPAMI
         13:376), reflection allowed.
+
+    Example:
+        >>> moving = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+        >>> estimate_affine(moving, moving + [3.0, 5.0]).round(6)[:2, 2].tolist()
+        [3.0, 5.0]
     """
     moving, fixed = np.asarray(moving_yx, np.float64), np.asarray(fixed_yx, np.float64)
     check_points(moving, source, "MSI points")

@@ -35,6 +35,10 @@ def target_registration_error(
 
     Returns:
         `[N]` float64, um.
+
+    Example:
+        >>> target_registration_error(Transform(), [[0.0, 0.0]], [[3.0, 4.0]]).tolist()
+        [5.0]
     """
     return np.linalg.norm(transform(moving_yx) - np.asarray(fixed_yx, np.float64), axis=-1)
 

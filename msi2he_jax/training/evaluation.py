@@ -112,7 +112,12 @@ def estimate_flow(graph: Any, params: Any) -> Callable[[jax.Array, jax.Array], j
 
 
 def is_better(name: str, value: float, best: float | None) -> bool:
-    """Returns whether `value` of the metric `name` beats `best`; NaN never does."""
+    """Returns whether `value` of the metric `name` beats `best`; NaN never does.
+
+    Example:
+        >>> is_better("mae", 0.1, 0.2), is_better("r2", 0.1, 0.2), is_better("r2", 0.1, None)
+        (True, False, True)
+    """
     if value != value:
         return False
     if best is None:

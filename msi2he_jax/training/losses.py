@@ -27,6 +27,11 @@ def discriminator_loss(real: jax.Array, fake: jax.Array, *, gan: str) -> jax.Arr
 
     Source: GANLoss of pytorch-CycleGAN-and-pix2pix; wgangp: Gulrajani et
     al. 2017.
+
+    Example:
+        >>> real, fake = jnp.ones((1, 2, 2, 1)), jnp.zeros((1, 2, 2, 1))
+        >>> float(discriminator_loss(real, fake, gan="lsgan"))
+        0.0
     """
     real, fake = _wide(real), _wide(fake)
     if gan == "vanilla":
@@ -47,6 +52,10 @@ def generator_loss(fake: jax.Array, *, gan: str) -> jax.Array:
 
     Returns:
         Scalar float32.
+
+    Example:
+        >>> float(generator_loss(jnp.ones((1, 2, 2, 1)), gan="lsgan"))
+        0.0
     """
     fake = _wide(fake)
     if gan == "vanilla":
@@ -99,6 +108,13 @@ def reconstruction_loss(
         Scalar float32.
 
     Source: of the levels: Liu et al. 2022 (PyramidPix2pix), https://arxiv.org/abs/2204.11425.
+
+    Example:
+        >>> white = jnp.ones((1, 4, 4, 3))
+        >>> float(reconstruction_loss(-white, white, kind="l1"))
+        2.0
+        >>> float(reconstruction_loss(-white, white, kind="mse"))
+        1.0
     """
     if levels == 1 and pixel_weights is None:
         return jnp.mean(_error(fake, real, kind))
@@ -156,6 +172,10 @@ def roughness(flow: jax.Array) -> jax.Array:
         Scalar float32: the sum over the two directions.
 
     Source: `smooothing_loss` of RegGAN, Kong et al. 2021.
+
+    Example:
+        >>> float(roughness(jnp.ones((1, 4, 4, 2))))
+        0.0
     """
     down, across = flow[:, 1:] - flow[:, :-1], flow[:, :, 1:] - flow[:, :, :-1]
     return jnp.mean(_wide(down) ** 2) + jnp.mean(_wide(across) ** 2)
