@@ -51,7 +51,7 @@ def test_mz_by_hand(name, by_hand, published):
     assert abs(by_hand - published) < 6e-5
 
 
-@pytest.mark.parametrize("name", background.NAMES)
+@pytest.mark.parametrize("name", background.names())
 def test_lists_are_sorted_unique_and_sourced(name):
     listed = background.named(name)
     assert list(listed) == sorted(set(listed))
@@ -75,7 +75,7 @@ def phospholipids():
         yield from (f"C{c + 8}H{2 * c + 18 - 2 * d}NO7P" for d in range(7))
 
 
-@pytest.mark.parametrize("name", background.NAMES)
+@pytest.mark.parametrize("name", background.names())
 def test_no_background_ion_hides_a_common_lipid(name):
     listed = np.array(background.named(name))
     for formula in phospholipids():
@@ -116,3 +116,17 @@ def test_refusals():
         background.exact_mass("C6Xx")
     with pytest.raises(InputError, match="adduct: 'M\\+H' is not understood"):
         background.ion_mz("CH4", "M+H")
+
+
+def test_a_row_that_is_no_ion_is_named(tmp_path, monkeypatch):
+    table = tmp_path / "ions.csv"
+    table.write_text(
+        "list,compound,formula,adduct,source\nmine,x,C7H6O4,[M+H]+,y\nmine,x,C7,[M*]+,y\n"
+    )
+    monkeypatch.setattr(background, "_TABLE", table)
+    background._lists.cache_clear()
+    with pytest.raises(
+        InputError, match=r"ions\.csv: row 3: adduct: '\[M\*\]\+' is not understood"
+    ):
+        background.named("mine")
+    background._lists.cache_clear()
