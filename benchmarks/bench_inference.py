@@ -71,7 +71,7 @@ def table(side: int, tile: int, features: int, depth: int, dtype: str) -> dict:
 
 def sections_table(side: int, tile: int, features: int, depth: int, dtype: str) -> dict:
     """Times four sections from compressed bytes to pictures on the disk."""
-    from msi2he_jax.inference import overlap, synthesize_tiled, to_uint8
+    from msi2he_jax.inference import prefetch, synthesize_tiled, to_uint8
     from msi2he_jax.interop.ome_tiff import write_ome_tiff
     from msi2he_jax.interop.png import write_png
 
@@ -94,8 +94,8 @@ def sections_table(side: int, tile: int, features: int, depth: int, dtype: str) 
             write_ome_tiff(f"{folder}/a.ome.tiff", pixels, **marks)
 
     def overlapped() -> None:
-        with overlap.written_behind(lambda _: None) as submit:
-            for msi in overlap.read_ahead(sections()):
+        with prefetch.written_behind(lambda _: None) as submit:
+            for msi in prefetch.read_ahead(sections()):
                 submit(write, paint(msi))
 
     def in_turn() -> None:

@@ -18,7 +18,7 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,39 +92,25 @@ def preprocess_cohort(
         InputError: an input that cannot be used, in one line.
     """
     from msi2he_jax.coregistration.training_pairs import align_cohort
-    from msi2he_jax.data import cohort, mapping, work
+    from msi2he_jax.data import cohort
     from msi2he_jax.data.builder import write_dataset
-    from msi2he_jax.data.manifest import read_manifest, with_one_spelling
-    from msi2he_jax.data.msi_warnings import shared_file_warnings
-    from msi2he_jax.data.patients import spelling_warnings
     from msi2he_jax.data.recipe import make_recipe
-    from msi2he_jax.data.split import assign_splits
     from msi2he_jax.io_safety import refuse_filled
 
     manifest = Path(manifest)
     kind = align if align in ("landmarks", "auto") else "given"
     recipe = dataclasses.replace(recipe or make_recipe("recommended"), align=kind)
-    samples = read_manifest(manifest.absolute() if scheduler else manifest)
+    samples, splits, odd = _read_cohort(manifest.absolute() if scheduler else manifest, recipe)
     refuse_filled(out, overwrite=overwrite)
-    splits = assign_splits(samples, recipe.seed, manifest=manifest, force=recipe.force)
-    odd = spelling_warnings([s.group_id for s in samples], force=recipe.force)
-    odd += [f"{name}: {x}" for name, said in shared_file_warnings(samples).items() for x in said]
-    samples = with_one_spelling(samples)
     skipped: list[dict[str, str]] = []
     tally: list[tuple[int, int]] = []
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(work.work_folder(out))
-        cluster = {"software": work.software, "on_wait": lambda why: warn([why])}
-        cluster["folder"] = folder
-        mapper = stack.enter_context(mapping.open_map(workers, scheduler, **cluster))
-        each = functools.partial(
-            work.each,
-            mapper=mapper,
-            folder=folder,
-            on_fault=functools.partial(_leave_out, skipped, on_error == "skip", warn),
-            on_found=lambda stage, done, units: tally.append((done, units)),
-            on_done=functools.partial(_tell, tell),
-        )
+    how = {
+        "on_fault": functools.partial(_leave_out, skipped, on_error == "skip", warn),
+        "on_found": lambda stage, done, units: tally.append((done, units)),
+        "on_done": functools.partial(_tell, tell),
+    }
+    with _workers(out, workers, scheduler, warn) as run_units:
+        each = functools.partial(run_units, **how)
         surveys = cohort.survey_cohort(manifest, samples, splits, recipe, each)
         samples = align_cohort(samples, surveys, recipe, Path(align), each)
         plan = cohort.plan_cohort(manifest, samples, splits, recipe, surveys, each)
@@ -134,6 +120,33 @@ def preprocess_cohort(
         write_dataset(out, examples, plan, finish=finish, overwrite=overwrite)
     found, units = (sum(column) for column in zip(*tally, strict=True))
     return PreparedCohort(Path(out), plan, units, found)
+
+
+def _read_cohort(manifest: Path, recipe: Recipe) -> tuple[list, dict[str, str], list[str]]:
+    """Samples, the split of each, and what is odd about the manifest, in lines."""
+    from msi2he_jax.data.manifest import read_manifest, with_one_spelling
+    from msi2he_jax.data.msi_warnings import shared_file_warnings
+    from msi2he_jax.data.patients import spelling_warnings
+    from msi2he_jax.data.split import assign_splits
+
+    samples = read_manifest(manifest)
+    splits = assign_splits(samples, recipe.seed, manifest=manifest, force=recipe.force)
+    odd = spelling_warnings([s.group_id for s in samples], force=recipe.force)
+    odd += [f"{name}: {x}" for name, said in shared_file_warnings(samples).items() for x in said]
+    return with_one_spelling(samples), splits, odd
+
+
+@contextlib.contextmanager
+def _workers(
+    out: str | os.PathLike, workers: int, scheduler: str | None, warn: Callable[..., None]
+) -> Iterator[Callable]:
+    """Yields what runs units of work; finished ones are kept until the data set is whole."""
+    from msi2he_jax.data import executors, work
+
+    with work.work_folder(out) as folder:
+        cluster = {"software": work.software, "on_wait": lambda why: warn([why])}
+        with executors.open_map(workers, scheduler, folder=folder, **cluster) as mapper:
+            yield functools.partial(work.each, mapper=mapper, folder=folder)
 
 
 def run(values: flags.FlagValues, args: list[str]) -> None:

@@ -5,7 +5,7 @@
 
 Writes SAMPLE_SYNTHETIC.png, SAMPLE_SYNTHETIC.ome.tiff (pyramid, um/px) and SAMPLE_SYNTHETIC.json
 (what they were made of); with --samples or --ensemble also SAMPLE_SYNTHETIC_spread.npy and .png:
-how far paintings with dropout drawn anew, or by other runs, differ at each pixel. A new imzML
+how far images with dropout drawn anew, or by other runs, differ at each pixel. A new imzML
 passes through the same peaks, mass axis, grid and scaling as the training data did; one that cannot
 be treated so is refused. Images larger than a tile are made of tiles that overlap and are blended.
 """
@@ -76,7 +76,7 @@ flags.DEFINE_list(
     "ensemble", [], "Runs on the same data whose spread is written.", flag_values=FLAGS
 )
 
-IMAGES = (".png", ".ome.tiff")  # Each painting is written as all of these.
+IMAGES = (".png", ".ome.tiff")  # Each image is written as all of these.
 SMALLEST_TILE_PX = 256
 
 
@@ -85,7 +85,7 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
     cli.no_positional(args)
     _check(values)
     from msi2he_jax import locking
-    from msi2he_jax.inference import load_model, overlap
+    from msi2he_jax.inference import load_model, prefetch
 
     model = load_model(values.run, values.which, norm=values.norm)
     cli.warn(model.warnings)
@@ -101,9 +101,9 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
     with (
         contextlib.ExitStack() as locks,
         cli.keeping(lambda: f"{len(written)} sections are written" if written else ""),
-        overlap.written_behind(written.append) as submit,
+        prefetch.written_behind(written.append) as submit,
     ):
-        for index, source in enumerate(overlap.read_ahead(sources)):
+        for index, source in enumerate(prefetch.read_ahead(sources)):
             if count > 1:  # of one alone the tiles are counted
                 progress.tell("section", index, count, source["sample_id"])
             stem = _file_stem(values.out, source["sample_id"])
@@ -114,15 +114,15 @@ def run(values: flags.FlagValues, args: list[str]) -> None:
 
 
 def _compared(values: flags.FlagValues, model) -> list:
-    """Returns the generators whose paintings are compared; none where it is not asked for."""
+    """Returns the generators whose images are compared; none where it is not asked for."""
     if not (values.samples or values.ensemble):
         return []
     from msi2he_jax.inference import load_model
-    from msi2he_jax.inference.spread import painters
+    from msi2he_jax.inference.spread import compared_generators
 
     others = [load_model(run, values.which, norm=values.norm) for run in values.ensemble]
     cli.warn(line for each in others for line in each.warnings)
-    return painters(model, values.samples, others)
+    return compared_generators(model, values.samples, others)
 
 
 def _check(values: flags.FlagValues) -> None:
@@ -153,7 +153,7 @@ def training_size_px(model) -> int:
 
 
 def _sources(values: flags.FlagValues, model) -> tuple[int, Iterator[dict]]:
-    """Returns how many sections will be painted, and what they are painted of."""
+    """Returns how many sections will be synthesised, and of what."""
     if values.imzml:
         return 1, _from_imzml(values, model)
     from msi2he_jax.data.provenance import warnings_of
@@ -244,7 +244,7 @@ def _painted(values: flags.FlagValues, model, source: dict, tile_px: int, compar
     if compared:
         spread = estimate_spread(compared, source["msi"], **tiling)[:rows, :columns]
         said = {"samples": values.samples, "ensemble": values.ensemble}
-        record["spread"] = {"paintings": len(compared), **said, **_extent_of(spread)}
+        record["spread"] = {"images": len(compared), **said, **_extent_of(spread)}
     words = f"Run {model.config.name}, step {model.step}."
     return stem, pixels, record, spread, words
 
@@ -270,7 +270,7 @@ def _write(stem: Path, pixels, record: dict, spread, words: str) -> list[Path]:
 
 
 def _write_spread(stem: Path, spread, record: dict) -> None:
-    """Writes how far the paintings differ, as numbers and as a picture."""
+    """Writes how far the images differ, as numbers and as a picture."""
     import numpy as np
 
     from msi2he_jax.interop.write_image import write_image
@@ -278,10 +278,10 @@ def _write_spread(stem: Path, spread, record: dict) -> None:
 
     with atomic_file(f"{stem}_spread.npy") as temporary, open(temporary, "wb") as file:
         np.save(file, spread)
-    most, many = record["spread"]["most"], record["spread"]["paintings"]
+    most, many = record["spread"]["most"], record["spread"]["images"]
     shade = np.rint(255 * spread / max(most, 1e-6)).astype(np.uint8)
     marks = {"um_per_px": record["um_per_px"], "synthetic": True}
-    marks["description"] = f"Spread of {many} paintings; white is {most:.4f} of full range."
+    marks["description"] = f"Spread of {many} images; white is {most:.4f} of full range."
     write_image(f"{stem}_spread.png", np.repeat(shade[..., None], 3, axis=-1), **marks)
 
 

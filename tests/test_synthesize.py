@@ -93,7 +93,7 @@ def test_spread_of_runs_is_written_beside(place, tmp_path):
         assert image.size == spread.shape[::-1] and "SYNTHETIC" in image.text["Description"]
     assert spread.dtype == np.float32 and spread.max() == 0  # a run does not differ from itself
     record = json.loads(path.with_name(path.name.replace("_spread.npy", ".json")).read_text())
-    assert record["spread"]["paintings"] == 2 and record["spread"]["mean"] == 0
+    assert record["spread"]["images"] == 2 and record["spread"]["mean"] == 0
     plain = {p.name: p.read_bytes() for p in (place / "out").glob("*.png")}
     same = [p for p in tmp_path.glob("*_SYNTHETIC.png") if plain.get(p.name) == p.read_bytes()]
     assert len(same) == 1 or not plain  # the image itself is as without

@@ -9,7 +9,7 @@ from msi2he_jax.data.manifest import Sample
 from msi2he_jax.errors import InputError
 from msi2he_jax.inference.model import Model
 from msi2he_jax.inference.new_data import read_msi
-from msi2he_jax.inference.spread import confidence, estimate_spread, painters
+from msi2he_jax.inference.spread import compared_generators, confidence, estimate_spread
 from msi2he_jax.inference.tiled import synthesize_tiled, to_uint8
 from msi2he_jax.registration.slide import optical_density
 
@@ -60,11 +60,11 @@ def _synthetic(sample: Sample, model: Model, force: bool, samples: int) -> Movin
     )
     tile_px = max(LARGEST_TILE_PX, model.multiple_px)
     tiling = {"tile_px": tile_px, "overlap_px": 64}
-    painted, trust = synthesize_tiled(model.apply, arrays.msi, **tiling), None
+    image, trust = synthesize_tiled(model.apply, arrays.msi, **tiling), None
     if samples:
-        spread = estimate_spread(painters(model, samples), arrays.msi, **tiling)
-        trust = confidence(painted, spread, arrays.mask)
-    pixels = to_uint8(painted)
+        spread = estimate_spread(compared_generators(model, samples), arrays.msi, **tiling)
+        trust = confidence(image, spread, arrays.mask)
+    pixels = to_uint8(image)
     return MovingImage(
         kind="synthetic",
         picture=pixels,

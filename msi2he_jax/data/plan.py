@@ -35,7 +35,7 @@ def make_plan(
     """Writes down how pairs will be made; the data set's provenance grows from it.
 
     Args:
-        manifest: The manifest; a `cohort.json` beside it marks a simulated cohort.
+        manifest: The manifest; a `cohort.json` beside it marks a simulated one.
         surveys: Of all samples.
         recipe: The choices.
         axis: M bins.
@@ -50,9 +50,8 @@ def make_plan(
     Raises:
         InputError: the spectrum holds no peak.
     """
-    polarity = _agreed([s.polarity for s in surveys])
-    peaks = choose_peaks(axis, spectrum, recipe, polarity, scatter_ppm)
-    discrete = any(s.discrete for s in surveys)
+    kinds = _kinds(surveys)
+    peaks = choose_peaks(axis, spectrum, recipe, kinds["polarity"], scatter_ppm)
     target = target_um(surveys, recipe)
     return {
         "format": FORMAT,
@@ -62,18 +61,12 @@ def make_plan(
         "preset": recipe.preset,
         "recipe": dataclasses.asdict(recipe),
         "manifest": {"name": manifest.name, "sha256": sha256(manifest)},
-        "spectra": {
-            "spectrum_type": _agreed([s.spectrum_type for s in surveys]),
-            "polarity": polarity,
-            "discrete": _agreed([s.discrete for s in surveys]),
-            "scatter_ppm": scatter_ppm,
-            "summed": spectra,
-        },
+        "spectra": kinds | {"scatter_ppm": scatter_ppm, "summed": spectra},
         "axis": axis_record(axis),
         "rebin": {"method": recipe.method, "gap_tol_da": gap_tol_da, "window": "bounds"},
         "peaks": peaks_record(peaks),
         "peak_names": list(recipe.listed_names),
-        "normalization": size_kind(recipe.normalization, discrete),
+        "normalization": size_kind(recipe.normalization, any(s.discrete for s in surveys)),
         "scaling": {
             "transform": recipe.transform,
             "percentile": PERCENTILE,
@@ -88,6 +81,12 @@ def make_plan(
         "skipped": [],
         "warnings": [],
     }
+
+
+def _kinds(surveys: Sequence[Survey]) -> dict[str, Any]:
+    """What all spectra are; None where they differ."""
+    names = ("spectrum_type", "polarity", "discrete")
+    return {name: _agreed([getattr(survey, name) for survey in surveys]) for name in names}
 
 
 def _agreed(values: list) -> Any:

@@ -26,8 +26,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from msi2he_jax import locking
+from msi2he_jax.data.executors import Map
 from msi2he_jax.data.manifest import Sample
-from msi2he_jax.data.mapping import Map
 from msi2he_jax.data.provenance import versions
 from msi2he_jax.data.sources import digest_of_sources
 from msi2he_jax.errors import InputError
@@ -172,7 +172,7 @@ def each(
         function: A function of a module; takes a sample and a unit's arguments, and returns
             numbers, text, arrays, and tuples, lists and dicts of them.
         units: All of one stage; those of a sample stand together.
-        mapper: See `mapping`.
+        mapper: See `executors`.
         folder: From `work_folder`.
         on_fault: Is told of the first fault of a sample; raises, or the sample's later faults are
             passed over in silence.

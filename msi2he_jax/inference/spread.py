@@ -1,4 +1,4 @@
-"""How far several paintings of one section differ: dropout drawn anew, or generators of runs."""
+"""How far synthetic images of one section differ: dropout drawn anew, or several runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from msi2he_jax.inference.tiled import synthesize_tiled
 Apply = Callable[[np.ndarray], jax.Array]
 
 
-def painters(model: Model, samples: int, others: Sequence[Model] = ()) -> list[Apply]:
-    """Returns the generators whose paintings are to be compared.
+def compared_generators(model: Model, samples: int, others: Sequence[Model] = ()) -> list[Apply]:
+    """Returns the generators whose images are to be compared.
 
     Args:
         model: The run's.
@@ -23,7 +23,7 @@ def painters(model: Model, samples: int, others: Sequence[Model] = ()) -> list[A
         others: Further runs on the same channels.
 
     Raises:
-        InputError: nothing to compare: one generator painting once, or without dropout; or a run
+        InputError: nothing to compare: one generator used once, or without dropout; or a run
             whose channels mean something else.
     """
     for other in others:
@@ -46,29 +46,29 @@ def painters(model: Model, samples: int, others: Sequence[Model] = ()) -> list[A
     ]
 
 
-def estimate_spread(painters: Sequence[Apply], msi: np.ndarray, **tiling) -> np.ndarray:
-    """Paints a section several times and says how far the paintings differ.
+def estimate_spread(generators: Sequence[Apply], msi: np.ndarray, **tiling) -> np.ndarray:
+    """Synthesises a section several times and says how far the images differ.
 
     Args:
-        painters: From `painters`.
+        generators: From `compared_generators`.
         msi: `[H, W, K]` float in [0, 1].
         **tiling: As `synthesize_tiled` takes it.
 
     Returns:
-        `[H, W]` float32 in [0, 1]: standard deviation over the paintings, root mean square over the
+        `[H, W]` float32 in [0, 1]: standard deviation over the images, root mean square over the
         colours, full range 1.
     """
     total, squares = 0.0, 0.0
-    for paint in painters:
-        image = 0.5 * synthesize_tiled(paint, msi, **tiling).astype(np.float64)
+    for generate in generators:
+        image = 0.5 * synthesize_tiled(generate, msi, **tiling).astype(np.float64)
         total, squares = total + image, squares + image**2
-    count = len(painters)
+    count = len(generators)
     variance = (squares - total**2 / count) / (count - 1)
     return np.sqrt(np.maximum(variance, 0).mean(axis=-1)).astype(np.float32)
 
 
 def confidence(image: np.ndarray, spread: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Returns how much of what a painting shows is more than its spread, pixel by pixel.
+    """Returns how much of what an image shows is more than its spread, pixel by pixel.
 
     Args:
         image: `[H, W, 3]` float in [-1, 1].
@@ -77,7 +77,7 @@ def confidence(image: np.ndarray, spread: np.ndarray, measured: np.ndarray) -> n
 
     Returns:
         `[H, W]` float32 in [0, 1]: the image's variance over itself plus the squared spread; 1
-        where the paintings agree.
+        where the images agree.
     """
     if not measured.any():
         return np.ones(spread.shape, np.float32)

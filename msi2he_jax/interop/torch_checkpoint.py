@@ -124,9 +124,9 @@ def checkpoint_files(source: str | os.PathLike) -> tuple[Path, Path | None]:
     source = Path(source)
     if not source.is_dir():
         return existing_file(source, "--init_from"), None
-    judge = source / DISCRIMINATOR
+    discriminator = source / DISCRIMINATOR
     generator = existing_file(source / GENERATOR, "--init_from")
-    return generator, judge if judge.is_file() else None
+    return generator, discriminator if discriminator.is_file() else None
 
 
 def begin_from(
@@ -147,13 +147,15 @@ def begin_from(
     module = nnx.merge(graphs.generator, state.generator.params, state.generator.stats, copy=True)
     names = naming.generator_names(module, config.model)
     generator = _begun(state.generator, first, names)
-    judge = state.discriminator
-    if second is not None and judge is not None:
-        module = nnx.merge(graphs.discriminator, judge.params, judge.stats, copy=True)
+    discriminator = state.discriminator
+    if second is not None and discriminator is not None:
+        arrays = discriminator.params, discriminator.stats
+        module = nnx.merge(graphs.discriminator, *arrays, copy=True)
         names = naming.discriminator_names(module, config.discriminator)
-        judge = _begun(judge, second, names)
+        discriminator = _begun(discriminator, second, names)
     average = state.average and Average(generator.params, generator.stats)
-    state = dataclasses.replace(state, generator=generator, discriminator=judge, average=average)
+    networks = {"generator": generator, "discriminator": discriminator, "average": average}
+    state = dataclasses.replace(state, **networks)
     return jax.tree.map(jnp.copy, state)  # No two parts may share arrays: a step donates them.
 
 

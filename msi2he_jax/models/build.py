@@ -186,7 +186,7 @@ class Discriminator(nnx.Module):
         norm: str | None = None,
         features: bool = False,
     ) -> Any:
-        """Judges images.
+        """Scores images.
 
         Args:
             msi: `[B, H, W, K]`, float in [0, 1]; not looked at where unconditional.

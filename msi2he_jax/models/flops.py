@@ -1,7 +1,7 @@
 """Floating-point operations of a pix2pix training step, by formula: two per multiply and add.
 
 Counted are convolutions only: a forward pass once, its kernel gradient once, its image gradient
-once but where nothing needs it (of the MSI). The discriminator is taught on two images and then
+once but where nothing needs it (of the MSI). The discriminator learns from two images and then
 passes a gradient on to the generator's image.
 """
 
@@ -52,23 +52,26 @@ def patchgan_forward(side: int, channels: int, features: int, layers: int = 3) -
     return total, first
 
 
-def training_step(model: Any, judge: Any, side: int) -> float | None:
+def training_step(model: Any, discriminator: Any, side: int) -> float | None:
     """Returns FLOPs per image of a whole training step: G, D on fake and real, G through D.
 
     Args:
         model: Section `model` of a configuration.
-        judge: Section `discriminator`.
+        discriminator: Section `discriminator`.
         side: Of the square image, px.
 
     Returns:
         The number; None for networks that the formula is not for.
     """
-    alike = model.name == "unet_pix2pix" and judge.name == "patchgan" and judge.scales == 1
-    if not alike or model.upsample != "deconv" or not judge.conditional:
+    one_patchgan = discriminator.name == "patchgan" and discriminator.scales == 1
+    if model.name != "unet_pix2pix" or not one_patchgan:
+        return None
+    if model.upsample != "deconv" or not discriminator.conditional:
         return None
     channels = model.in_channels
-    painted, first = unet_forward(side, channels, model.features, model.depth)
-    judged, entrance = patchgan_forward(side, channels, judge.features, judge.n_layers)
-    teach = 2 * (3 * judged - entrance)
-    through = 2 * judged - entrance * channels / (channels + 3)
-    return 3 * painted - first + teach + through
+    generating, first = unet_forward(side, channels, model.features, model.depth)
+    sizes = discriminator.features, discriminator.n_layers
+    discriminating, entrance = patchgan_forward(side, channels, *sizes)
+    learning = 2 * (3 * discriminating - entrance)
+    through = 2 * discriminating - entrance * channels / (channels + 3)
+    return 3 * generating - first + learning + through

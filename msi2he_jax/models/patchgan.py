@@ -85,7 +85,7 @@ class PatchGAN(nnx.Module):
     def __call__(
         self, x: Array, *, train: bool, norm: str, features: bool = False
     ) -> Array | tuple[Array, tuple[Array, ...]]:
-        """Judges images.
+        """Scores images.
 
         Args:
             x: `[B, H, W, in_channels]`, float in [-1, 1].
@@ -121,16 +121,16 @@ class MultiScale(nnx.Module):
     def __call__(
         self, x: Array, *, train: bool, norm: str, features: bool = False
     ) -> tuple[Array, ...] | tuple[tuple[Array, ...], tuple]:
-        """Judges images `[B, H, W, C]`, as `PatchGAN` does, at every scale.
+        """Scores images `[B, H, W, C]`, as `PatchGAN` does, at every scale.
 
         Returns:
             One `[B, h, w, 1]` per scale; with `features` also those of every scale.
         """
-        judged = []
+        outputs = []
         for number, core in enumerate(self.cores):
             x = halve(x) if number else x
-            judged.append(core(x, train=train, norm=norm, features=features))
-        return tuple(zip(*judged)) if features else tuple(judged)
+            outputs.append(core(x, train=train, norm=norm, features=features))
+        return tuple(zip(*outputs)) if features else tuple(outputs)
 
 
 def halve(x: Array) -> Array:

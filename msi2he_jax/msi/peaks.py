@@ -64,9 +64,8 @@ def pick_peaks(
         axis: M bins.
         spectrum: float64 [M].
         count: How many; fewer are returned where there are fewer.
-        smooth_bins: Standard deviation of a Gaussian that the spectrum is smoothed by first, bins,
-            so that chance does not split an ion whose m/z scatter over several bins; heights are
-            then of the smoothed spectrum.
+        smooth_bins: Standard deviation of a Gaussian that smooths the spectrum first, bins, lest
+            chance split an ion whose m/z scatter over several; heights are of what was smoothed.
         min_separation_ppm: A peak closer than this to a taller one is left out.
         prominence: Least prominence, as `scipy.signal.peak_prominences` measures it, as a fraction
             (0 to 1) of the peak's own height; a summed spectrum has no unit to state it in. 0.5
@@ -81,16 +80,10 @@ def pick_peaks(
     Raises:
         InputError: an option outside its range, sizes that differ, or no peak at all.
 
-    Source:
-        SpectralAnalysis, GradientPeakDetection and PeakTopXFilter.
+    Source: SpectralAnalysis, GradientPeakDetection and PeakTopXFilter.
     """
     _check_options(count, prominence, min_snr)
-    spectrum = np.asarray(spectrum, np.float64)
-    if spectrum.shape != axis.mz.shape:
-        why = f"has {spectrum.size} values for {len(axis.mz)} bins"
-        raise InputError("peaks", "summed spectrum", why)
-    if smooth_bins > 0:
-        spectrum = ndimage.gaussian_filter1d(spectrum, smooth_bins, mode="constant")
+    spectrum = _smoothed(axis, spectrum, smooth_bins)
     apex, lower, upper = _local_maxima(spectrum)
     allowed = _not_near(axis.mz[apex], exclude, exclude_ppm)
     if deisotope:
@@ -102,9 +95,7 @@ def pick_peaks(
     apex, lower, upper = apex[allowed], lower[allowed], upper[allowed]
     order = np.argsort(-spectrum[apex], kind="stable")
     chosen = np.sort(order[_separated(axis.mz[apex[order]], count, min_separation_ppm)])
-    if not len(chosen):
-        hint = "the spectrum is empty, or all its peaks are excluded"
-        raise InputError("peaks", "summed spectrum", "holds no peak", hint)
+    _check_found(chosen)
     apex, lower, upper = apex[chosen], lower[chosen], upper[chosen]
     return Peaks(axis.mz[apex], axis.mz[lower], axis.mz[upper], spectrum[apex])
 
@@ -145,6 +136,23 @@ def _windowed_median(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
         for window in windows
     ]
     return np.interp(np.arange(len(values)), [window.mean() for window in windows], medians)
+
+
+def _check_found(chosen: np.ndarray) -> None:
+    if not len(chosen):
+        hint = "the spectrum is empty, or all its peaks are excluded"
+        raise InputError("peaks", "summed spectrum", "holds no peak", hint)
+
+
+def _smoothed(axis: MassAxis, spectrum: np.ndarray, smooth_bins: float) -> np.ndarray:
+    """The spectrum as float64, checked against its axis."""
+    spectrum = np.asarray(spectrum, np.float64)
+    if spectrum.shape != axis.mz.shape:
+        why = f"has {spectrum.size} values for {len(axis.mz)} bins"
+        raise InputError("peaks", "summed spectrum", why)
+    if smooth_bins > 0:
+        return ndimage.gaussian_filter1d(spectrum, smooth_bins, mode="constant")
+    return spectrum
 
 
 def _check_options(count: int, prominence: float, min_snr: float) -> None:

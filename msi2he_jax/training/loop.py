@@ -20,10 +20,10 @@ from msi2he_jax.training import (
     checkpoint,
     evaluation,
     monitor,
+    nonfinite,
     parallel,
     processes,
     same_run,
-    skipped,
 )
 from msi2he_jax.training.preparation import (
     Data,
@@ -142,7 +142,7 @@ def train_chunk(run: Run, writer: monitor.Monitor) -> None:
     """Runs the steps up to the next event without a word to the host, and writes their means."""
     length = _length(run)
     run.clock.lap("other")
-    per_call = length if run.feed.loops else 1
+    per_call = length if run.pipeline.loops else 1
     compiled = run.compiled.get(per_call) or _compile(run, per_call, writer)
     with jax.transfer_guard("disallow"):
         parts, between = _steps(run, compiled, per_call, length // per_call)
@@ -169,9 +169,9 @@ def _steps(run: Run, compiled: Callable, per_call: int, calls: int) -> tuple[lis
     begin = last = time.monotonic()
     patience = MOST_SILENT_S if jax.process_count() == 1 else math.inf  # all make as many calls
     while len(parts) < calls and last - begin < patience:
-        fetched = run.feed.fetch(run.step + len(parts) * per_call)
+        fetched = run.pipeline.fetch(run.step + len(parts) * per_call)
         between += time.monotonic() - last
-        inputs = run.feed.inputs(fetched, run.state.step, run.seed)
+        inputs = run.pipeline.inputs(fetched, run.state.step, run.seed)
         run.state, metrics = compiled(run.state, inputs, run.seed)
         parts.append(metrics)
         # One call behind, so that the next batch is on its way while this one is learned from.
@@ -182,8 +182,8 @@ def _steps(run: Run, compiled: Callable, per_call: int, calls: int) -> tuple[lis
 
 def _tell_skipped(run: Run, writer: monitor.Monitor, flags: np.ndarray) -> None:
     """Writes which samples a step could not learn from; the first few are said as well."""
-    for step in skipped.skipped_steps(run.step, flags):
-        samples = skipped.samples_of(step, run.config, run.sample_ids)
+    for step in nonfinite.skipped_steps(run.step, flags):
+        samples = nonfinite.samples_of(step, run.config, run.sample_ids)
         writer.skipped(step, samples)
         run.told += 1
         if run.told <= MOST_SKIPPED:
@@ -192,24 +192,24 @@ def _tell_skipped(run: Run, writer: monitor.Monitor, flags: np.ndarray) -> None:
 
 
 def _keep_last_batch(run: Run, workdir: str | os.PathLike) -> None:
-    samples = skipped.samples_of(run.step, run.config, run.sample_ids)
+    samples = nonfinite.samples_of(run.step, run.config, run.sample_ids)
     batch = jax.device_get(run.devices.gathered(processes.whole(_last_batch(run))))
     if not processes.is_first():
         return
-    path = skipped.write_batch(workdir, run.step, samples, batch)
+    path = nonfinite.write_batch(workdir, run.step, samples, batch)
     run.report.note(f"{path}: the batch that could not be learned from last")
 
 
 def _last_batch(run: Run) -> dict[str, jax.Array]:
     """Draws once more what the step before this one learned from, as the devices hold it."""
     step = run.devices.place(np.int32(run.step - 1))
-    batch = run.feed.inputs(run.feed.fetch(run.step - 1), step, run.seed)
-    draw = run.devices.compile_draw(run.feed.inside)
+    batch = run.pipeline.inputs(run.pipeline.fetch(run.step - 1), step, run.seed)
+    draw = run.devices.compile_draw(run.pipeline.inside)
     return draw(batch, step, run.seed)
 
 
 def _compile(run: Run, length: int, writer: monitor.Monitor) -> Callable:
-    first = run.feed.inputs(run.feed.fetch(run.step), run.state.step, run.seed)
+    first = run.pipeline.inputs(run.pipeline.fetch(run.step), run.state.step, run.seed)
     inputs = (run.state, first, run.seed)
     run.compiled[length], seconds = run.devices.compile(run.chunk(length), *inputs)
     run.clock.lap("compile")

@@ -65,22 +65,22 @@ def generator_loss(fake: jax.Array, *, gan: str) -> jax.Array:
     return -jnp.mean(fake)
 
 
-def over_scales(loss: Callable[..., jax.Array], *judged: Any, **options: Any) -> jax.Array:
+def over_scales(loss: Callable[..., jax.Array], *logits: Any, **options: Any) -> jax.Array:
     """Applies a loss to logits; where there are several scales, the mean over them.
 
     pix2pixHD sums over scales; with the mean, weights keep their meaning whatever the number.
 
     Args:
         loss: Such as `generator_loss`.
-        *judged: Logits `[B, h, w, 1]`, or tuples of such, one per scale.
+        *logits: Logits `[B, h, w, 1]`, or tuples of such, one per scale.
         **options: Of the loss.
 
     Returns:
         Scalar float32.
     """
-    if not isinstance(judged[0], tuple):
-        return loss(*judged, **options)
-    values = [loss(*one, **options) for one in zip(*judged, strict=True)]
+    if not isinstance(logits[0], tuple):
+        return loss(*logits, **options)
+    values = [loss(*one, **options) for one in zip(*logits, strict=True)]
     return sum(values) / len(values)
 
 
@@ -182,7 +182,7 @@ def roughness(flow: jax.Array) -> jax.Array:
 
 
 def gradient_penalty(
-    judge: Callable[[jax.Array], Any],
+    logits: Callable[[jax.Array], Any],
     real: jax.Array,
     fake: jax.Array,
     keys: jax.Array,
@@ -190,7 +190,7 @@ def gradient_penalty(
     """Mean squared distance from 1 of the gradient's norm, between real and synthetic images.
 
     Args:
-        judge: From images `[B, H, W, 3]` to logits `[B, h, w, 1]`, or a tuple of such.
+        logits: From images `[B, H, W, 3]` to logits `[B, h, w, 1]`, or a tuple of such.
         real: `[B, H, W, 3]` float in [-1, 1].
         fake: `[B, H, W, 3]` float in [-1, 1].
         keys: `[B]`: each draws an image's place between the two.
@@ -202,7 +202,7 @@ def gradient_penalty(
     """
     place = jax.vmap(lambda key: jax.random.uniform(key, (1, 1, 1)))(keys)
     between = place * real + (1.0 - place) * fake
-    gradient = jax.grad(lambda x: _total_score(judge(x)))(between)
+    gradient = jax.grad(lambda x: _total_score(logits(x)))(between)
     # The tiny constant keeps the root's own gradient finite where the gradient vanishes.
     norm = jnp.sqrt(jnp.sum(_wide(gradient) ** 2, axis=(1, 2, 3)) + 1e-12)
     return jnp.mean((norm - 1.0) ** 2)

@@ -46,7 +46,7 @@ class Monitor:
             self._events.add_scalar(f"{split}/{name}", value, step)
 
     def skipped(self, step: int, samples: list[str]) -> None:
-        """Adds one line `{"step", "split": "skipped", "samples"}`: a step that taught nothing."""
+        """Adds one line `{"step", "split": "skipped", "samples"}`: a step that was left out."""
         line = {"step": step, "split": "skipped", "samples": samples}
         self._lines.write(json_text(line) + "\n")
 

@@ -130,12 +130,16 @@ def complete_config(config: ConfigDict, data: Data) -> ConfigDict:
 
 def _check_sizes(config: ConfigDict, side: int) -> None:
     """Refuses discriminators and losses that images of `side` px are too small for."""
-    judge = config.discriminator
-    smallest = side >> (judge.scales - 1)
-    if judge.name != "none" and smallest // 2**judge.n_layers < 3:
-        at = f"{side} px" if judge.scales == 1 else f"{side} px at {judge.scales} scales"
-        why = f"is {judge.n_layers}, too many for images of {at}"
-        fits = max(n for n in range(judge.n_layers + 1) if smallest // 2**n >= 3 or n == 0)
+    discriminator = config.discriminator
+    smallest = side >> (discriminator.scales - 1)
+    if discriminator.name != "none" and smallest // 2**discriminator.n_layers < 3:
+        at = (
+            f"{side} px"
+            if discriminator.scales == 1
+            else f"{side} px at {discriminator.scales} scales"
+        )
+        why = f"is {discriminator.n_layers}, too many for images of {at}"
+        fits = max(n for n in range(discriminator.n_layers + 1) if smallest // 2**n >= 3 or n == 0)
         raise InputError(
             "config", "discriminator.n_layers", why, f"--config.discriminator.n_layers={fits}"
         )

@@ -19,7 +19,7 @@ from msi2he_jax.data.streaming import Stored
 from msi2he_jax.json_schema import check_json
 from msi2he_jax.training import checkpoint, evaluation, monitor, parallel, processes, same_run
 from msi2he_jax.training.chunk import make_chunk
-from msi2he_jax.training.feed import Feed, make_feed
+from msi2he_jax.training.input_pipeline import InputPipeline, make_input_pipeline
 from msi2he_jax.training.methods import Method, make_method
 from msi2he_jax.training.optimizer import decay_begins, steps_per_epoch
 from msi2he_jax.training.preparation import Data
@@ -53,7 +53,7 @@ class Run:
     evaluate: Callable
     validation: loader.Arrays
     clock: monitor.Clock
-    feed: Feed
+    pipeline: InputPipeline
     seed: jax.Array
     validation_arrays: dict[str, jax.Array]
     sample_ids: tuple[str, ...]
@@ -74,7 +74,7 @@ def build_run(config: ConfigDict, data: Data, validation: loader.Arrays, report:
     )
     method = make_method(config, examples=len(data), axis_name=devices.axis_name)
     dtype = jnp.bfloat16 if config.model.dtype == "bfloat16" else jnp.float32
-    feed = make_feed(config, data, devices, dtype)
+    pipeline = make_input_pipeline(config, data, devices, dtype)
     evaluate = evaluation.make_evaluator(config)
     held = validation.device_dict(dtype)
     if isinstance(data, Stored):  # the validation split may be large as well
@@ -86,11 +86,11 @@ def build_run(config: ConfigDict, data: Data, validation: loader.Arrays, report:
         method=method,
         report=report,
         devices=devices,
-        chunk=lambda length: make_chunk(method, feed.inside, length),
+        chunk=lambda length: make_chunk(method, pipeline.inside, length),
         evaluate=evaluate,
         validation=validation,
         clock=monitor.Clock(),
-        feed=feed,
+        pipeline=pipeline,
         seed=devices.place(np.uint32(config.seed)),
         validation_arrays=held,
         sample_ids=data.sample_ids,

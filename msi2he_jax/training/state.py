@@ -93,10 +93,10 @@ def build_graphs(config: Any, axis_name: str | None = None) -> Graphs:
         return jax.eval_shape(lambda: _split(build(config, *options)))[0]
 
     axis_name = axis_name if config.statistics == "all" else None
-    judge = config.discriminator.name != "none"
+    adversarial = config.discriminator.name != "none"
     return Graphs(
         generator=graph(_generator, axis_name),
-        discriminator=graph(_discriminator, axis_name) if judge else None,
+        discriminator=graph(_discriminator, axis_name) if adversarial else None,
         flow=graph(_flow) if config.flow.enabled else None,
     )
 
@@ -128,14 +128,14 @@ def create_train_state(
 
     def create() -> TrainState:
         generator = _begin(_generator(config), generator_optimizer)
-        judge = config.discriminator.name != "none"
+        adversarial = config.discriminator.name != "none"
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
             skipped_in_a_row=jnp.zeros((), jnp.int32),
             generator=generator,
             discriminator=_begin(_discriminator(config), discriminator_optimizer)
-            if judge
+            if adversarial
             else None,
             average=Average(generator.params, generator.stats) if config.ema else None,
             flow=_begin(_flow(config), flow_optimizer) if config.flow.enabled else None,

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from msi2he_jax.data import mapping
+from msi2he_jax.data import executors
 from msi2he_jax.errors import InputError
 
 
@@ -26,9 +26,9 @@ def test_a_worker_that_dies_is_replaced_and_one_that_always_dies_is_named(schedu
             os.kill(os.getpid(), signal.SIGKILL)
         return path
 
-    with mapping.open_map(scheduler=scheduler) as each:
+    with executors.open_map(scheduler=scheduler) as each:
         assert list(each(die_once, [str(tmp_path / "marker")])) == [str(tmp_path / "marker")]
-    with pytest.raises(InputError) as caught, mapping.open_map(scheduler=scheduler) as each:
+    with pytest.raises(InputError) as caught, executors.open_map(scheduler=scheduler) as each:
         list(each(die_once, ["always"]))
     message = str(caught.value)
     assert "ended 2 workers, perhaps for want of memory" in message
@@ -41,7 +41,7 @@ def test_workers_that_differ_or_see_other_files_are_refused(scheduler, tmp_path)
     def here():
         return versions
 
-    with mapping.open_map(scheduler=scheduler, software=here, folder=tmp_path):
+    with executors.open_map(scheduler=scheduler, software=here, folder=tmp_path):
         pass
     pid = os.getpid()
 
@@ -58,7 +58,7 @@ def test_workers_that_differ_or_see_other_files_are_refused(scheduler, tmp_path)
         options = {"software": software, "folder": folder}
         with (
             pytest.raises(InputError, match=words),
-            mapping.open_map(scheduler=scheduler, **options),
+            executors.open_map(scheduler=scheduler, **options),
         ):
             pass
 
@@ -83,16 +83,16 @@ def _cluster(process, folder):
 
 
 def test_the_last_worker_that_dies_is_noticed(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(mapping, "LOOK_S", 0.2)
+    monkeypatch.setattr(executors, "LOOK_S", 0.2)
     said = []
     with (
         cluster(tmp_path) as (address, _, worker),
         pytest.raises(InputError) as caught,
-        mapping.open_map(scheduler=address, on_wait=said.append) as each,
+        executors.open_map(scheduler=address, on_wait=said.append) as each,
     ):
         results = each(operator.neg, range(100))
         assert next(results) == 0
-        monkeypatch.setattr(mapping, "WORKERS_S", 1.0)
+        monkeypatch.setattr(executors, "WORKERS_S", 1.0)
         worker.kill()
         list(results)
     assert said == [f"{address}: no worker is left; one is waited for, 1 s at most"]
@@ -101,10 +101,10 @@ def test_the_last_worker_that_dies_is_noticed(cluster, tmp_path, monkeypatch):
 
 LOST = """
 import sys, time
-from msi2he_jax.data import mapping
+from msi2he_jax.data import executors
 from msi2he_jax.errors import InputError
 try:
-    with mapping.open_map(scheduler=sys.argv[1]) as each:
+    with executors.open_map(scheduler=sys.argv[1]) as each:
         results = each(time.sleep, [0] + [60] * 8)
         next(results)
         print("working", flush=True)

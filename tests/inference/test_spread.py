@@ -1,4 +1,4 @@
-"""Spread of paintings: what it is, what is refused, and that registration heeds it."""
+"""Spread of images: what it is, what is refused, and that registration heeds it."""
 
 import types
 
@@ -23,21 +23,21 @@ def _model(dropout=0.5, peaks=(1.0, 2.0), name="run"):
     )
 
 
-def test_spread_is_the_standard_deviation_over_paintings():
+def test_spread_is_the_standard_deviation_over_images():
     random = np.random.default_rng(1)
     images = random.uniform(-1, 1, (5, 12, 10, 3)).astype(np.float32)
-    painters = [lambda msi, image=image: image[None] for image in images]
-    found = spread.estimate_spread(painters, MSI, **TILING)
+    generators = [lambda msi, image=image: image[None] for image in images]
+    found = spread.estimate_spread(generators, MSI, **TILING)
     expected = np.sqrt((images / 2).var(axis=0, ddof=1).mean(axis=-1))
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_samples_times_runs_paint():
-    assert len(spread.painters(_model(), 3)) == 3
-    assert len(spread.painters(_model(), 2, [_model()])) == 4
-    plain = spread.painters(_model(dropout=0), 0, [_model(dropout=0)])
+    assert len(spread.compared_generators(_model(), 3)) == 3
+    assert len(spread.compared_generators(_model(), 2, [_model()])) == 4
+    plain = spread.compared_generators(_model(dropout=0), 0, [_model(dropout=0)])
     assert len(plain) == 2 and spread.estimate_spread(plain, MSI, **TILING).max() == 0
-    drawn = spread.estimate_spread(spread.painters(_model(), 2), MSI, **TILING)
+    drawn = spread.estimate_spread(spread.compared_generators(_model(), 2), MSI, **TILING)
     np.testing.assert_allclose(drawn, np.std([0.0, 0.1], ddof=1), atol=1e-6)
 
 
@@ -51,7 +51,7 @@ def test_samples_times_runs_paint():
 )
 def test_nothing_to_compare_is_refused(asked, said):
     with pytest.raises(InputError, match=said.replace("(", r"\(")):
-        spread.painters(*asked)
+        spread.compared_generators(*asked)
 
 
 def test_confidence_falls_with_spread():

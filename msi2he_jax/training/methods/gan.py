@@ -56,8 +56,8 @@ def gan_step(
     discriminator, metrics, finite = learn_discriminator(setup, state, examples, generate)
 
     def objective(image, flow, part, stats):
-        judged = dataclasses.replace(discriminator, stats=stats)
-        return generator_objective(setup, image, flow, judged, part[0])
+        updated = dataclasses.replace(discriminator, stats=stats)
+        return generator_objective(setup, image, flow, updated, part[0])
 
     grads, stats = generator.generator_grads(
         setup, state, examples, objective, generate, discriminator.stats

@@ -14,7 +14,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from msi2he_jax import locking
-from msi2he_jax.data import mapping
+from msi2he_jax.data import executors
 from msi2he_jax.errors import InputError
 
 
@@ -35,7 +35,7 @@ def end(number):
 
 def test_in_this_process_items_are_taken_when_asked_for():
     taken = []
-    with mapping.open_map() as each:
+    with executors.open_map() as each:
         results = each(operator.neg, (taken.append(i) or i for i in range(9)))
         assert next(results) == 0 and taken == [0]
         assert list(results) == [-i for i in range(1, 9)]
@@ -43,7 +43,7 @@ def test_in_this_process_items_are_taken_when_asked_for():
 
 def test_a_pool_keeps_the_order_and_bounds_what_is_under_way():
     taken = []
-    with mapping.open_map(2) as each:
+    with executors.open_map(2) as each:
         results = each(square_slowly, (taken.append(i) or i for i in range(40)))
         assert next(results) == 0
         assert len(taken) <= 8
@@ -51,13 +51,13 @@ def test_a_pool_keeps_the_order_and_bounds_what_is_under_way():
 
 
 def test_a_caller_who_stops_cancels_the_rest():
-    with pytest.raises(KeyError), mapping.open_map(2) as each:
+    with pytest.raises(KeyError), executors.open_map(2) as each:
         for _ in each(time.sleep, [0.0] + [60.0] * 20):
             raise KeyError("enough")
 
 
 def test_an_input_error_crosses_processes_as_its_parts():
-    with pytest.raises(InputError) as caught, mapping.open_map(2) as each:
+    with pytest.raises(InputError) as caught, executors.open_map(2) as each:
         list(each(refuse, [7]))
     error = caught.value
     assert (error.path, error.field) == ("file.imzML", "spectrum 7")
@@ -65,7 +65,7 @@ def test_an_input_error_crosses_processes_as_its_parts():
 
 
 def test_a_process_that_is_killed_is_one_line():
-    with pytest.raises(InputError) as caught, mapping.open_map(2) as each:
+    with pytest.raises(InputError) as caught, executors.open_map(2) as each:
         list(each(end, range(5)))
     assert str(caught.value) == (
         "--workers: one of the processes was ended by the system, perhaps for want of memory "
@@ -83,8 +83,8 @@ def test_a_process_that_is_killed_is_one_line():
     ],
 )
 def test_no_scheduler_is_one_line(monkeypatch, address, why):
-    monkeypatch.setattr(mapping, "CONNECT_S", 0.5)
-    with pytest.raises(InputError) as caught, mapping.open_map(scheduler=address):
+    monkeypatch.setattr(executors, "CONNECT_S", 0.5)
+    with pytest.raises(InputError) as caught, executors.open_map(scheduler=address):
         pass
     assert str(caught.value) == (
         f"{address}: scheduler: {why} (start it with: dask scheduler, and write its address as "
@@ -94,7 +94,7 @@ def test_no_scheduler_is_one_line(monkeypatch, address, why):
 
 def test_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(InputError) as caught, mapping.open_map(scheduler="tcp://head:8786"):
+    with pytest.raises(InputError) as caught, executors.open_map(scheduler="tcp://head:8786"):
         pass
     assert str(caught.value) == (
         "--scheduler: needs the package distributed (pip install 'msi2he_jax[dask]')"
@@ -102,7 +102,7 @@ def test_without_the_package(monkeypatch):
 
 
 def test_a_scheduler_that_is_lost_is_one_line():
-    with pytest.raises(InputError) as caught, mapping._said_plainly("tcp://head:8786"):
+    with pytest.raises(InputError) as caught, executors._said_plainly("tcp://head:8786"):
         raise CancelledError("lost dependencies")
     assert str(caught.value) == (
         "tcp://head:8786: scheduler: was lost (the same command continues once it is back)"
@@ -112,9 +112,9 @@ def test_a_scheduler_that_is_lost_is_one_line():
 PARENT = """
 import time
 from msi2he_jax import locking
-from msi2he_jax.data import mapping
+from msi2he_jax.data import executors
 if __name__ == "__main__":
-    with mapping.open_map(2) as each:
+    with executors.open_map(2) as each:
         results = each(time.sleep, [0, 0] + [60] * 8)
         next(results), next(results)
         print("working", flush=True)
@@ -169,7 +169,7 @@ class _Late:
 
 def test_a_task_that_ends_while_it_is_asked_for_is_no_fault():
     said = []
-    wait = functools.partial(mapping._wait_for, lambda: 1, "tcp://x", said.append)
+    wait = functools.partial(executors._wait_for, lambda: 1, "tcp://x", said.append)
     assert wait(_Late("finished", 7)) == 7
     with pytest.raises(TimeoutError, match="its own"):
         wait(_Late("error", TimeoutError("its own")))

@@ -17,7 +17,7 @@ Batch = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Feed:
+class InputPipeline:
     """Batches as a function of step and seed.
 
     Attributes:
@@ -38,7 +38,9 @@ class Feed:
         return fetched if self.prepare is None else self.prepare(fetched, step, seed)
 
 
-def make_feed(config: ConfigDict, data: Data, devices: Parallel, dtype: Any) -> Feed:
+def make_input_pipeline(
+    config: ConfigDict, data: Data, devices: Parallel, dtype: Any
+) -> InputPipeline:
     """Returns what feeds a run.
 
     Args:
@@ -56,7 +58,7 @@ def make_feed(config: ConfigDict, data: Data, devices: Parallel, dtype: Any) -> 
     return resident(arrays, sampler(config, data.pad_value), devices)
 
 
-def resident(arrays: Batch, draw: Callable[..., Batch], devices: Parallel) -> Feed:
+def resident(arrays: Batch, draw: Callable[..., Batch], devices: Parallel) -> InputPipeline:
     """Feeds from arrays that lie on every device.
 
     On a CPU the batch is drawn by a call of its own: inside the step XLA would compute it once more
@@ -69,11 +71,13 @@ def resident(arrays: Batch, draw: Callable[..., Batch], devices: Parallel) -> Fe
     """
     shared = devices.share(draw)
     if devices.loops:
-        return Feed(lambda step: arrays, shared, loops=True)
-    return Feed(lambda step: arrays, _as_it_is, devices.compile_draw(shared))
+        return InputPipeline(lambda step: arrays, shared, loops=True)
+    return InputPipeline(lambda step: arrays, _as_it_is, devices.compile_draw(shared))
 
 
-def streamed(stream: streaming.Stream, vary: Callable[..., Batch], devices: Parallel) -> Feed:
+def streamed(
+    stream: streaming.Stream, vary: Callable[..., Batch], devices: Parallel
+) -> InputPipeline:
     """Feeds from the disk; a batch is copied while the step before it is computed.
 
     Args:
@@ -85,7 +89,7 @@ def streamed(stream: streaming.Stream, vary: Callable[..., Batch], devices: Para
     def fetch(step: int) -> Batch:
         return devices.place_parts(stream.batch(step))
 
-    return Feed(fetch, _as_it_is, devices.compile_draw(vary))
+    return InputPipeline(fetch, _as_it_is, devices.compile_draw(vary))
 
 
 def _as_it_is(batch: Batch, step: Any, seed: Any) -> Batch:

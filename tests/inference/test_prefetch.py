@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from msi2he_jax.inference import overlap
+from msi2he_jax.inference import prefetch
 
 
 def test_the_next_item_is_made_while_one_is_worked_on():
@@ -17,10 +17,10 @@ def test_the_next_item_is_made_while_one_is_worked_on():
         yield 2
 
     found = []
-    for item in overlap.read_ahead(items()):
+    for item in prefetch.read_ahead(items()):
         assert begun.wait(10)
         found.append(item)
-    assert found == [1, 2] and list(overlap.read_ahead([])) == []
+    assert found == [1, 2] and list(prefetch.read_ahead([])) == []
 
 
 def test_a_fault_of_the_reader_comes_where_its_item_would():
@@ -30,7 +30,7 @@ def test_a_fault_of_the_reader_comes_where_its_item_would():
 
     found = []
     with pytest.raises(OSError, match="gone"):
-        for item in overlap.read_ahead(items()):
+        for item in prefetch.read_ahead(items()):
             found.append(item)
     assert found == [1]
 
@@ -44,7 +44,7 @@ def test_writes_are_behind_in_order_and_few():
         written.append(number)
         return number
 
-    with overlap.written_behind(done.append) as submit:
+    with prefetch.written_behind(done.append) as submit:
         submit(write, 0)
         submit(write, 1)
         assert written == [] and done == []
@@ -60,11 +60,11 @@ def test_a_fault_of_a_write_is_raised():
         raise OSError("full")
 
     done = []
-    with pytest.raises(OSError, match="full"), overlap.written_behind(done.append) as submit:
+    with pytest.raises(OSError, match="full"), prefetch.written_behind(done.append) as submit:
         submit(lambda: 1)
         submit(fail)
     assert done == [1]
-    with pytest.raises(OSError, match="full"), overlap.written_behind(done.append) as submit:
+    with pytest.raises(OSError, match="full"), prefetch.written_behind(done.append) as submit:
         submit(fail)
         submit(lambda: 2)
         submit(lambda: 3)
