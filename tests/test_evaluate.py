@@ -43,6 +43,9 @@ class StandIn:
     provenance: dict = dataclasses.field(default_factory=lambda: PROVENANCE)
     warnings: tuple = ()
 
+    def synthesize(self, msi):
+        return model_module.Model.synthesize(self, msi)
+
     def apply(self, msi):
         assert len(msi) <= 2, "more than batch_size images at once"
         return msi * 2.0 - (1.0 if self.norm == "running" else 1.1)
